@@ -1,0 +1,65 @@
+"""Text to speech.
+
+Providers that take text as it comes implement ``TTS``; a model that speaks sentence by sentence implements
+``SentenceTTS`` and gets the splitting for free.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from greenroom.audio import AudioFrame
+from greenroom.providers.sentences import sentences
+
+__all__ = ["TTS", "SentenceTTS", "SynthesizedAudio"]
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesizedAudio:
+    """A piece of speech.
+
+    ``frame``: mono int16 at ``TTS.sample_rate``, any length. ``text``: the words whose sound begins with this frame,
+    spaces included, or empty when the frame continues the words before; over a whole speech the texts join to what
+    was asked for. ``aligned``: the provider knows that the words begin here, and the session need not estimate.
+    """
+
+    frame: AudioFrame
+    text: str = ""
+    aligned: bool = False
+
+
+class TTS(ABC):
+    """A text to speech model or vendor."""
+
+    sample_rate: int = 24000
+    """Hz, of the audio that it makes."""
+
+    @abstractmethod
+    def synthesize(self, text: AsyncIterable[str]) -> AsyncGenerator[SynthesizedAudio, None]:
+        """Speak a stream of text.
+
+        Implemented as an async generator; audio should begin before the text has ended. Closing it (``aclose``, or
+        cancelling the task that iterates it) must stop the work at once. Raises ``ProviderError``.
+        """
+
+    def load(self) -> None:  # noqa: B027  # loading early is optional
+        """Load the model; called once in a warm process, before a job. Blocks. Idempotent."""
+
+
+class SentenceTTS(TTS):
+    """For models that speak one sentence at a time."""
+
+    @abstractmethod
+    def speak(self, sentence: str) -> AsyncGenerator[AudioFrame, None]:
+        """The audio of one sentence, in pieces as they are made. An async generator; must not block the loop."""
+
+    async def synthesize(self, text: AsyncIterable[str]) -> AsyncGenerator[SynthesizedAudio, None]:
+        async for sentence in sentences(text):
+            label = sentence
+            async with aclosing(self.speak(sentence.strip())) as audio:
+                async for frame in audio:
+                    yield SynthesizedAudio(frame, label, aligned=bool(label))
+                    label = ""

@@ -1,0 +1,1 @@
+"""The line to the media server: registering, offers, assignments, job status."""
