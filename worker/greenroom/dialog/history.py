@@ -1,7 +1,7 @@
 """The conversation so far, as the language model is told it.
 
-Items are immutable; a ``ChatContext`` is an ordered list of them. An agent's message holds what the user heard, not what
-was made.
+Items are immutable; a ``ChatContext`` is an ordered list of them. An agent's message holds what the user heard, not
+what was made.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class ChatContext:
     def add(self, item: ChatItem) -> None:
         self._items.append(item)
 
-    def add_message(self, *, role: Role, content: str, id: str = "", interrupted: bool = False) -> Message:
-        """Append a message and return it; an empty ``id`` is numbered."""
-        message = Message(id or f"item_{len(self._items) + 1}", role, content, interrupted)
+    def add_message(self, *, role: Role, content: str, interrupted: bool = False) -> Message:
+        """Append a message and return it."""
+        message = Message(f"added_{len(self._items) + 1}", role, content, interrupted)
         self._items.append(message)
         return message
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -23,9 +24,10 @@ __all__ = ["STT", "BatchSTT", "STTStream", "Transcript"]
 class Transcript:
     """What was heard in one utterance.
 
-    ``text``: the whole utterance so far, not a delta; empty when there were no words. ``final``: it will not change.
-    ``utterance``: the id given to ``start_of_speech``; empty when the provider segments by itself and cannot say.
-    ``language``: BCP 47, or empty. ``confidence``: 0..1, or ``None`` when the provider has none.
+    ``text`` of an interim result: the utterance's words so far that no final result has covered; of a final one: words
+    that will not change; empty when there were none. ``utterance``: the id given to ``start_of_speech``; empty when
+    the provider segments by itself and cannot say. ``language``: BCP 47, or empty. ``confidence``: 0..1, or ``None``
+    when the provider has none.
     """
 
     text: str
@@ -38,10 +40,9 @@ class Transcript:
 class STTStream(ABC):
     """One participant's audio on its way to text. Iterate it for transcripts; it ends after ``aclose``.
 
-    The session pushes every frame, and marks where its voice activity found an utterance. Frames of an utterance
-    follow its ``start_of_speech``, among them the padding before the first voiced sample. A provider that hears
-    utterances by itself may ignore the marks. A failure is raised from the iterator as ``ProviderError``; the session
-    opens a new stream.
+    The session pushes every frame as it comes, and marks where its voice activity found an utterance. A provider that
+    hears utterances by itself may ignore the marks. A failure is raised from the iterator as ``ProviderError``; the
+    session then iterates again, on the same stream, which goes on as well as it can (reconnects, tries once more).
     """
 
     @abstractmethod
@@ -49,8 +50,8 @@ class STTStream(ABC):
         """Take a frame at ``STT.sample_rate``. Never blocks."""
 
     @abstractmethod
-    def start_of_speech(self, utterance: str) -> None:
-        """The frames that follow belong to this utterance."""
+    def start_of_speech(self, utterance: str, *, at: float) -> None:
+        """An utterance has begun. ``at``: the capture time of its first sample, padding included; in the past."""
 
     @abstractmethod
     def end_of_speech(self, utterance: str) -> None:
@@ -81,6 +82,9 @@ class STT(ABC):
 class BatchSTT(STT):
     """For models that take a whole utterance and return its text."""
 
+    attempts: int = 2
+    """How often one utterance is tried when ``recognize`` fails with a retryable error."""
+
     @abstractmethod
     async def recognize(self, audio: AudioFrame) -> Transcript:
         """Transcribe one utterance: mono int16 at ``sample_rate``, a second or a minute of it.
@@ -92,55 +96,91 @@ class BatchSTT(STT):
         return _BatchStream(self)
 
 
+@dataclass(slots=True)
+class _Utterance:
+    id: str
+    audio: AudioFrame
+    attempts: int = 0
+
+
 class _BatchStream(STTStream):
     """Gathers each utterance and has it recognised, one after another, so that transcripts keep their order."""
 
+    _LOOKBACK = 3.0  # seconds of audio kept for the beginning of an utterance that is noticed late
+
     def __init__(self, stt: BatchSTT) -> None:
         self._stt = stt
-        self._frames: list[AudioFrame] = []
+        self._frames: deque[AudioFrame] = deque()
+        self._held = 0.0
         self._open = ""
-        self._utterances: asyncio.Queue[tuple[str, AudioFrame] | None] = asyncio.Queue()
+        self._due: deque[_Utterance] = deque()
+        self._wake = asyncio.Event()
+        self._recognition: asyncio.Task[Transcript] | None = None
         self._closed = False
 
     def push(self, frame: AudioFrame) -> None:
-        if self._open:
-            self._frames.append(frame)
+        self._frames.append(frame)
+        self._held += frame.duration
+        while not self._open and self._held - self._frames[0].duration > self._LOOKBACK:
+            self._held -= self._frames.popleft().duration
 
-    def start_of_speech(self, utterance: str) -> None:
+    def start_of_speech(self, utterance: str, *, at: float) -> None:
         self._open = utterance
-        self._frames = []
+        while self._frames and self._frames[0].at + self._frames[0].duration <= at:
+            self._held -= self._frames.popleft().duration
 
     def end_of_speech(self, utterance: str) -> None:
         if self._open != utterance:
             return
-        frames, self._frames, self._open = self._frames, [], ""
+        self._open = ""
+        frames = list(self._frames)
         pcm = np.concatenate([frame.pcm for frame in frames]) if frames else np.zeros(0, dtype=np.int16)
-        at = frames[0].at if frames else 0.0
-        self._utterances.put_nowait((utterance, AudioFrame(pcm, self._stt.sample_rate, at)))
+        self._due.append(_Utterance(utterance, AudioFrame(pcm, self._stt.sample_rate, frames[0].at if frames else 0.0)))
+        self._wake.set()
 
     async def __aiter__(self) -> AsyncIterator[Transcript]:
-        while not self._closed:
-            entry = await self._utterances.get()
-            if entry is None:
+        while True:
+            while not self._due and not self._closed:
+                self._wake.clear()
+                await self._wake.wait()
+            if self._closed:
                 return
-            utterance, audio = entry
-            if len(audio.pcm) == 0:
-                yield Transcript("", utterance=utterance)
-                continue
-            try:
-                heard = await self._stt.recognize(audio)
-            except ProviderError:
-                # The utterance is kept, so that the session's next stream can be given it again.
-                self._utterances.put_nowait(entry)
-                raise
+            utterance = self._due[0]
+            heard = await self._recognize(utterance)
+            if heard is None:
+                return
+            self._due.popleft()
             yield Transcript(
                 heard.text,
                 final=True,
-                utterance=utterance,
+                utterance=utterance.id,
                 language=heard.language,
                 confidence=heard.confidence,
             )
 
+    async def _recognize(self, utterance: _Utterance) -> Transcript | None:
+        """The transcript, or ``None`` once closed; after a failure the utterance stays due, until its attempts are
+        spent."""
+        if len(utterance.audio.pcm) == 0 or utterance.attempts >= self._stt.attempts:
+            return Transcript("")
+        utterance.attempts += 1
+        # A task of its own, so that aclose can stop it without touching the task that iterates.
+        self._recognition = asyncio.create_task(self._stt.recognize(utterance.audio))
+        try:
+            heard = await self._recognition
+        except asyncio.CancelledError:
+            iterating = asyncio.current_task()
+            if not self._closed or (iterating is not None and iterating.cancelling()):
+                raise
+            return None
+        except ProviderError as error:
+            if not error.retryable:
+                utterance.attempts = self._stt.attempts
+            raise
+        return None if self._closed else heard
+
     async def aclose(self) -> None:
         self._closed = True
-        self._utterances.put_nowait(None)
+        self._wake.set()
+        if self._recognition is not None:
+            self._recognition.cancel()

@@ -1,1 +1,4 @@
-"""One conversation, async: hears, thinks, speaks. Knows no media server: it is given its audio and text as protocols."""
+"""One conversation, async: hears, thinks, speaks.
+
+Knows no media server: it is given its audio and text as protocols.
+"""

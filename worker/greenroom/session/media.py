@@ -1,4 +1,7 @@
-"""What a session is given to hear with and to speak through. ``room`` implements these for LiveKit, ``testing`` in memory."""
+"""What a session is given to hear with and to speak through.
+
+``room`` implements these for LiveKit, ``testing`` in memory.
+"""
 
 from __future__ import annotations
 

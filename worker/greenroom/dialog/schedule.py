@@ -1,0 +1,301 @@
+"""Which speech has the floor. At most one at any time; the rest wait in order of priority, place and arrival.
+
+Rules:
+
+1. A speech is made as soon as it is requested; it is heard when the floor is free and it is the first in the queue.
+2. While one plays, the audio of the next is made, so that speeches follow each other without a gap.
+   None begins to sound while the user speaks (unless it is protected), and no answer while a newer turn waits for its
+   hook: it is held back, and goes on when the way is free.
+3. A speech that waits for its tools gives the floor away, and when it goes on it is ahead of its equals.
+4. Interrupting a speech on the floor keeps the floor until the track is silent. If that is not reported within
+   ``STOP_TIMEOUT`` the floor is taken anyway.
+5. Whatever became of a speech, a tool that returned is in the history, after the words that came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from greenroom.dialog.events import (
+    Announce,
+    CancelGeneration,
+    Command,
+    Commit,
+    Drop,
+    EndReason,
+    Generate,
+    Generated,
+    Hold,
+    Play,
+    Played,
+    RunTool,
+    SpeechCreated,
+    SpeechEnded,
+    SpeechRequested,
+    SpeechStarted,
+    Stop,
+    Synthesise,
+    Synthesised,
+    ToolFinished,
+)
+from greenroom.dialog.history import FunctionCall, FunctionCallOutput, Message
+from greenroom.dialog.speech import Making, Sounding, Speech, Step
+
+__all__ = ["STOP_TIMEOUT", "SpeechScheduler"]
+
+STOP_TIMEOUT = 2.0
+"""How long a speech that was told to stop may hold the floor without a word from playout. Seconds."""
+
+
+class SpeechScheduler:
+    """The speeches of one dialog. A part of ``Dialog``: its methods return the commands that follow."""
+
+    def __init__(self, *, new_item_id: Callable[[], str], max_tool_steps: int) -> None:
+        self._new_item_id = new_item_id
+        self._max_tool_steps = max_tool_steps
+        self._speeches: dict[str, Speech] = {}
+        self._calls: dict[str, tuple[Speech, Step]] = {}
+        self._arrivals = 0
+        self._stop_due: float | None = None
+
+    @property
+    def active(self) -> Speech | None:
+        """The speech on the floor, audible or about to be."""
+        return next((speech for speech in self._speeches.values() if speech.on_the_floor), None)
+
+    @property
+    def live(self) -> list[Speech]:
+        """All that have not ended, in order of arrival."""
+        return list(self._speeches.values())
+
+    def find(self, speech_id: str) -> Speech | None:
+        return self._speeches.get(speech_id)
+
+    def deadline(self) -> float | None:
+        times = [expires for speech in self._speeches.values() if (expires := speech.expires()) is not None]
+        if self._stop_due is not None:
+            times.append(self._stop_due)
+        return min(times, default=None)
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    def request(self, event: SpeechRequested, now: float, *, turn: str = "") -> list[Command]:
+        """Take a new speech into the queue and begin to make it."""
+        commands: list[Command] = [Announce(SpeechCreated(event.speech, event.source))]
+        if event.key and any(speech.key == event.key for speech in self._speeches.values()):
+            return [*commands, Announce(SpeechEnded(event.speech, EndReason.DUPLICATE))]
+        if event.place == "replace":
+            for other in self.live:
+                if other.allow_interruptions and other.priority <= event.priority:
+                    commands += self.end_early(other, EndReason.REPLACED, now)
+        self._arrivals += 1
+        speech = Speech(
+            id=event.speech,
+            source=event.source,
+            priority=event.priority,
+            place=event.place,
+            arrival=self._arrivals,
+            allow_interruptions=event.allow_interruptions,
+            in_history=event.in_history,
+            requested=now,
+            ttl=event.ttl,
+            key=event.key,
+            group=event.group,
+            turn=turn,
+        )
+        self._speeches[speech.id] = speech
+        if event.user_input:
+            commands.append(Commit(Message(self._new_item_id(), "user", event.user_input), speech.id))
+        return commands + self._make_next_step(speech)
+
+    def end_early(self, speech: Speech, reason: EndReason, now: float) -> list[Command]:
+        """Interrupt, replace, supersede or close a speech; its tools run on."""
+        if speech.sounding is Sounding.STOPPING:
+            return []
+        commands: list[Command] = []
+        if speech.making is not Making.CANCELLED:
+            speech.make(Making.CANCELLED)
+            commands.append(CancelGeneration(speech.id))
+        if speech.on_the_floor:
+            speech.sound(Sounding.STOPPING)
+            speech.end_reason = reason
+            self._stop_due = now + STOP_TIMEOUT
+            return [*commands, Stop(speech.id, speech.sounding_step)]
+        return commands + self._end(speech, reason)
+
+    # --- what became of a speech ----------------------------------------------------------------------------------
+
+    def generated(self, event: Generated) -> list[Command]:
+        speech = self._speeches.get(event.speech)
+        if speech is None or speech.making is not Making.RUNNING or event.step != speech.step.number:
+            return [Drop("Generated", f"speech {event.speech} step {event.step} is not being made")]
+        if event.what == "first":
+            return []
+        step = speech.step
+        step.text = event.text
+        if event.what == "failed":
+            speech.make(Making.FAILED)
+            speech.error = event.error or "the model failed"
+            return [] if speech.on_the_floor else [CancelGeneration(speech.id), *self._end(speech, EndReason.FAILED)]
+        step.ended = True
+        speech.make(Making.MADE)
+        commands: list[Command] = []
+        if step.number <= self._max_tool_steps:
+            for call in event.calls:
+                if call.call_id in self._calls:
+                    commands.append(Drop("Generated", f"tool call {call.call_id} was asked for before"))
+                    continue
+                step.calls.add(call.call_id)
+                speech.calls[call.call_id] = call
+                self._calls[call.call_id] = (speech, step)
+                commands.append(RunTool(speech.id, step.number, call))
+        return commands
+
+    def synthesised(self, event: Synthesised) -> list[Command]:
+        speech = self._speeches.get(event.speech)
+        if speech is None or speech.step_numbered(event.step) is None:
+            return [Drop("Synthesised", f"speech {event.speech} is over")]
+        if event.what != "failed":
+            return []
+        speech.error = speech.error or event.error or "the voice failed"
+        if speech.on_the_floor:
+            return []  # what was made is heard; its playout then ends the speech
+        return [CancelGeneration(speech.id), *self._end(speech, EndReason.FAILED)]
+
+    def played(self, event: Played, now: float) -> list[Command]:
+        speech = self._speeches.get(event.speech)
+        if speech is None or not speech.on_the_floor or event.step != speech.sounding_step:
+            return [Drop("Played", f"speech {event.speech} step {event.step} does not have the floor")]
+        if event.what == "started":
+            return self._started(speech, event)
+        commands = self._step_heard(speech, event)
+        step = speech.steps[event.step - 1]
+        if speech.sounding is Sounding.STOPPING:
+            self._stop_due = None
+            return commands + self._end(speech, speech.end_reason or EndReason.INTERRUPTED)
+        if event.what == "stopped" or speech.error or not step.ended:
+            if speech.making is not Making.CANCELLED:
+                speech.make(Making.CANCELLED)
+                commands.append(CancelGeneration(speech.id))
+            speech.error = speech.error or "playout ended before the speech did"
+            return commands + self._end(speech, EndReason.FAILED)
+        if speech.step.number > event.step:
+            speech.sounding_step += 1
+            speech.sound(Sounding.QUEUED)
+            return commands
+        if step.calls:
+            speech.sound(Sounding.YIELDED)
+            return commands
+        return commands + self._end(speech, EndReason.FINISHED)
+
+    def tool_finished(self, event: ToolFinished) -> list[Command]:
+        owner = self._calls.get(event.call_id)
+        if owner is None or event.call_id not in owner[1].calls:
+            return [Drop("ToolFinished", f"tool call {event.call_id} is not running")]
+        speech, step = owner
+        step.calls.discard(event.call_id)
+        step.wants_reply = step.wants_reply or event.reply
+        call = speech.calls[event.call_id]
+        results = (
+            FunctionCall(self._new_item_id(), call.call_id, call.name, call.arguments),
+            FunctionCallOutput(self._new_item_id(), call.call_id, call.name, event.output, event.is_error),
+        )
+        commands: list[Command] = []
+        if step.sounded or speech.sounding is Sounding.ENDED:
+            commands += [Commit(item, speech.id) for item in results]
+        else:
+            step.results += results
+        if step.calls or speech.making is not Making.MADE or speech.step is not step:
+            return commands
+        if step.wants_reply:
+            commands += self._make_next_step(speech)
+            if speech.sounding is Sounding.YIELDED:
+                speech.sounding_step += 1
+                speech.sound(Sounding.QUEUED)
+        elif speech.sounding is Sounding.YIELDED:
+            commands += self._end(speech, EndReason.FINISHED)
+        return commands
+
+    # --- the floor ------------------------------------------------------------------------------------------------
+
+    def settle(self, now: float, *, user_speaks: bool, turn_waits: bool) -> list[Command]:
+        """Hold back what may not begin now, and end what has waited too long. Call after every event."""
+        commands: list[Command] = []
+        active = self.active
+        if active is not None and active.sounding is Sounding.AUTHORISED and _held(active, user_speaks, turn_waits):
+            active.sound(Sounding.QUEUED)
+            commands.append(Hold(active.id, active.sounding_step))
+        for speech in self.live:
+            expires = speech.expires()
+            if expires is not None and expires <= now:
+                commands += self.end_early(speech, EndReason.EXPIRED, now)
+        if self._stop_due is not None and self._stop_due <= now:
+            self._stop_due = None
+            if (stuck := self.active) is not None:
+                stuck.error = "playout did not report its stop"
+                commands += self._end(stuck, stuck.end_reason or EndReason.INTERRUPTED)
+        return commands
+
+    def give_floor(self, *, user_speaks: bool, turn_waits: bool) -> list[Command]:
+        """Let whoever is next be heard, once the floor is free. Call after ``settle``."""
+        waiting = [speech for speech in self._speeches.values() if speech.sounding is Sounding.QUEUED]
+        if not waiting:
+            return []
+        first = min(waiting, key=lambda speech: speech.order)
+        if (active := self.active) is not None:
+            return self._synthesise(first) if active.sounding is Sounding.PLAYING else []
+        if _held(first, user_speaks, turn_waits):
+            return []
+        commands = self._synthesise(first)
+        first.sound(Sounding.AUTHORISED)
+        return [*commands, Play(first.id, first.sounding_step)]
+
+    # --- pieces ---------------------------------------------------------------------------------------------------
+
+    def _make_next_step(self, speech: Speech) -> list[Command]:
+        speech.steps.append(Step(len(speech.steps) + 1))
+        speech.make(Making.RUNNING)
+        return [Generate(speech.id, speech.step.number)]
+
+    def _synthesise(self, speech: Speech) -> list[Command]:
+        step = speech.steps[speech.sounding_step - 1]
+        if step.synthesised:
+            return []
+        step.synthesised = True
+        return [Synthesise(speech.id, step.number)]
+
+    def _started(self, speech: Speech, event: Played) -> list[Command]:
+        if speech.sounding is Sounding.AUTHORISED:
+            speech.sound(Sounding.PLAYING)
+        if speech.heard:
+            return []
+        speech.heard = True
+        return [Announce(SpeechStarted(speech.id, event.at))]
+
+    def _step_heard(self, speech: Speech, event: Played) -> list[Command]:
+        """The words of a step that is over, and then the results that its tools left, in that order."""
+        commands: list[Command] = []
+        if speech.in_history and event.text.strip():
+            message = Message(self._new_item_id(), "assistant", event.text.strip(), event.what == "stopped")
+            commands.append(Commit(message, speech.id))
+        step = speech.steps[event.step - 1]
+        step.sounded = True
+        return commands + self._flush(speech, step)
+
+    def _flush(self, speech: Speech, step: Step) -> list[Command]:
+        results, step.results = step.results, []
+        return [Commit(item, speech.id) for item in results]
+
+    def _end(self, speech: Speech, reason: EndReason) -> list[Command]:
+        commands: list[Command] = []
+        for step in speech.steps:
+            commands += self._flush(speech, step)
+        speech.sound(Sounding.ENDED)
+        speech.end_reason = reason
+        del self._speeches[speech.id]
+        return [*commands, Announce(SpeechEnded(speech.id, reason, speech.error))]
+
+
+def _held(speech: Speech, user_speaks: bool, turn_waits: bool) -> bool:
+    """It may not begin to sound now: the user speaks, or it answers a turn and a newer one waits for its hook."""
+    return speech.allow_interruptions and (user_speaks or (turn_waits and speech.source == "turn"))

@@ -1,0 +1,1 @@
+"""The conversation as a log: every event that the dialog took, with its time."""

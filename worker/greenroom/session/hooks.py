@@ -1,0 +1,142 @@
+"""Session events for the user's code: what they carry, and who is told.
+
+Handlers are plain functions; one that raises is logged and stops nobody else. The names are LiveKit's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import structlog
+
+from greenroom.dialog.events import AgentState, SpeechSource, UserState
+from greenroom.dialog.history import ChatItem, FunctionCall, FunctionCallOutput
+
+if TYPE_CHECKING:
+    from greenroom.session.handle import SpeechHandle
+
+__all__ = [
+    "AgentStateChangedEvent",
+    "AgentTextEvent",
+    "CloseEvent",
+    "ConversationItemAddedEvent",
+    "ErrorEvent",
+    "EventName",
+    "FunctionToolsExecutedEvent",
+    "Hooks",
+    "SpeechCreatedEvent",
+    "UserInputTranscribedEvent",
+    "UserStateChangedEvent",
+]
+
+log = structlog.get_logger(__name__)
+
+EventName: TypeAlias = Literal[
+    "agent_state_changed",
+    "user_state_changed",
+    "user_input_transcribed",
+    "agent_text",
+    "conversation_item_added",
+    "speech_created",
+    "function_tools_executed",
+    "error",
+    "close",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStateChangedEvent:
+    old_state: AgentState
+    new_state: AgentState
+
+
+@dataclass(frozen=True, slots=True)
+class UserStateChangedEvent:
+    old_state: UserState
+    new_state: UserState
+
+
+@dataclass(frozen=True, slots=True)
+class UserInputTranscribedEvent:
+    """The words of a turn so far. ``item_id`` stays the same while the turn grows."""
+
+    transcript: str
+    is_final: bool
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTextEvent:
+    """Words of a speech, as their audio is handed to the track; ``final``: the segment is over."""
+
+    item_id: str
+    delta: str
+    final: bool
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationItemAddedEvent:
+    item: ChatItem
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechCreatedEvent:
+    """``user_initiated``: by ``say`` or ``generate_reply``, not as the answer to a turn."""
+
+    speech_handle: SpeechHandle
+    source: SpeechSource
+    user_initiated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionToolsExecutedEvent:
+    function_call: FunctionCall
+    function_call_output: FunctionCallOutput
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """A provider or a hook failed; the session goes on. ``source``: vad, stt, llm, tts, tool or hook."""
+
+    error: BaseException
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEvent:
+    reason: str
+
+
+class Hooks:
+    """Who listens to what."""
+
+    def __init__(self) -> None:
+        self._handlers: defaultdict[str, list[Callable[[Any], object]]] = defaultdict(list)
+
+    def on(self, name: EventName, handler: Callable[[Any], object] | None = None) -> Callable[..., Any]:
+        """Call ``handler`` at each event of this name; without one, a decorator."""
+
+        def register(function: Callable[[Any], object]) -> Callable[[Any], object]:
+            if asyncio.iscoroutinefunction(function):
+                raise TypeError(f"the handler of {name!r} is a coroutine function; expected a plain function")
+            self._handlers[name].append(function)
+            return function
+
+        return register(handler) if handler is not None else register
+
+    def off(self, name: EventName, handler: Callable[[Any], object]) -> None:
+        """Stop calling ``handler``; nothing happens if it was not registered."""
+        if handler in self._handlers[name]:
+            self._handlers[name].remove(handler)
+
+    def emit(self, name: EventName, event: object) -> None:
+        for handler in tuple(self._handlers[name]):
+            try:
+                handler(event)
+            except Exception:
+                log.exception("event handler failed", session_event=name)
