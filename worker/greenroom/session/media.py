@@ -31,7 +31,10 @@ class AudioOutput(Protocol):
     """Hz, of the samples that ``push`` takes."""
 
     async def push(self, pcm: Pcm) -> None:
-        """Queue mono samples; waits while the queue is full. Short pieces (10 to 100 ms) keep interruption quick."""
+        """Queue mono samples; waits while the queue is full. Short pieces (10 to 100 ms) keep interruption quick.
+
+        One at a time. A push that waits when ``clear`` is called drops what it still holds and returns.
+        """
         ...
 
     def clear(self) -> None:
@@ -40,7 +43,7 @@ class AudioOutput(Protocol):
 
     @property
     def queued(self) -> float:
-        """Seconds that were pushed and have not left the queue."""
+        """Seconds that were handed to ``push`` and have not left, those of a push that waits included."""
         ...
 
     async def wait_ready(self) -> None:

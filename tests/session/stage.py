@@ -1,0 +1,91 @@
+"""A whole session in memory: scripted user, scripted models, a loudspeaker that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.dialog.events import Event
+from greenroom.session.agent import Agent
+from greenroom.session.session import AgentSession, SessionOptions
+from greenroom.testing.loopback import LoopbackInput, LoopbackOutput
+from greenroom.testing.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+__all__ = ["Scene", "scene"]
+
+
+@dataclass
+class Scene:
+    """The parts of one conversation, and all that it announced."""
+
+    session: AgentSession
+    user: LoopbackInput
+    out: LoopbackOutput
+    stt: ScriptedSTT
+    llm: ScriptedLLM
+    tts: ScriptedTTS
+    journal: list[tuple[float, Event]]
+    events: list[tuple[float, str, Any]] = field(default_factory=list)
+
+    def times(self, name: str, **fields: Any) -> list[float]:
+        """When events of this name with these fields came."""
+        return [
+            when
+            for when, event_name, event in self.events
+            if event_name == name and all(getattr(event, key) == value for key, value in fields.items())
+        ]
+
+    def said(self) -> list[tuple[str, str]]:
+        """The messages of the history."""
+        return [(message.role, message.text) for message in self.session.history.messages()]
+
+    async def until(self, when: float) -> None:
+        await asyncio.sleep(when - asyncio.get_running_loop().time())
+
+
+@asynccontextmanager
+async def scene(
+    *,
+    agent: Agent | None = None,
+    heard: Sequence[Any] = (),
+    answers: Sequence[Any] = (),
+    tts: ScriptedTTS | None = None,
+    options: SessionOptions | None = None,
+    ready: bool = True,
+) -> AsyncIterator[Scene]:
+    """Start a session; at the end close it."""
+    journal: list[tuple[float, Event]] = []
+    stt, llm = ScriptedSTT(heard), ScriptedLLM(answers)
+    voice = tts or ScriptedTTS()
+    session = AgentSession(
+        vad=ScriptedVAD(),
+        stt=stt,
+        llm=llm,
+        tts=voice,
+        options=options,
+        journal=lambda event, now: journal.append((now, event)),
+    )
+    parts = Scene(session, LoopbackInput(), LoopbackOutput(ready=ready), stt, llm, voice, journal)
+    loop = asyncio.get_running_loop()
+    names = (
+        "agent_state_changed",
+        "user_state_changed",
+        "user_input_transcribed",
+        "agent_text",
+        "conversation_item_added",
+        "speech_created",
+        "function_tools_executed",
+        "error",
+        "close",
+    )
+    for name in names:
+        session.on(name, lambda event, name=name: parts.events.append((loop.time(), name, event)))  # type: ignore[misc]
+    await session.start(agent or Agent(instructions="Be brief."), audio_in=parts.user, audio_out=parts.out)
+    try:
+        yield parts
+    finally:
+        await session.aclose("test over")
+        parts.user.end()
