@@ -1,0 +1,1 @@
+"""Doubles of the outside world for tests: shipped, documented, and on loopback only."""
