@@ -48,7 +48,7 @@ class AudioFrame:
 
     @property
     def data(self) -> memoryview:
-        return memoryview(self.pcm)
+        return self.pcm.data
 
     @property
     def num_channels(self) -> int:
@@ -124,9 +124,11 @@ def read_wav(path: Path | str) -> AudioFrame:
             if file.getsampwidth() != 2:
                 raise ValueError(f"{path}: {8 * file.getsampwidth()}-bit samples; expected 16-bit PCM")
             channels, rate = file.getnchannels(), file.getframerate()
-            pcm: Pcm = np.frombuffer(file.readframes(file.getnframes()), dtype=np.int16)
+            data = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{path}: not a wav file ({error}); expected 16-bit PCM") from error
+    whole = len(data) - len(data) % (2 * channels)  # a file that was cut off may end inside a sample
+    pcm: Pcm = np.frombuffer(data[:whole], dtype=np.int16)
     if channels > 1:
         pcm = np.asarray(pcm.reshape(-1, channels).mean(axis=1).round(), dtype=np.int16)
     return AudioFrame(pcm, rate)

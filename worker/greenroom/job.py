@@ -1,7 +1,7 @@
 """The child's composition root: one job, from its assignment to the end of its call.
 
-``Runner`` is what ``jobs.child`` boots in a warm process and runs when a job comes. It puts the agent, its providers, the
-room, the session and the journal together, and takes them apart in the right order.
+``Runner`` is what ``jobs.child`` boots in a warm process and runs when a job comes. It puts the agent, its providers,
+the room, the session and the journal together, and takes them apart in the right order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from greenroom.session.session import AgentSession, SessionOptions
 from greenroom.settings import AgentSettings, Settings, TurnSettings
 
 if TYPE_CHECKING:
-    from greenroom.jobs.child import JobControl
+    from greenroom.jobs.control import JobControl
     from greenroom.jobs.ipc import JobInfo
     from greenroom.room.caller import Departure
 
@@ -186,7 +186,7 @@ class _Call:
         log.info("call ends", reason=reason)
         if self._session is not None:
             await self._session.aclose(reason)
-        await self._control.leaving(reason, error)
+        await self._control.leaving(reason, error=error)
         await self._room.leave()
 
     def _make_session(self, providers: _Providers, journal: JournalWriter) -> AgentSession:

@@ -1,7 +1,8 @@
 """The YAML file as frozen models. ``config/worker.yaml`` shows every key with its default.
 
 Times are seconds, sizes are in the key's name. Reading a file, with the line of each mistake, is ``settings_file``'s
-work; which plugins exist and what options they take is checked there too.
+work; in the file a provider's options stand beside ``plugin``. ``Url`` and the other named types carry in their
+description what an error says was expected.
 """
 
 from __future__ import annotations
@@ -30,16 +31,27 @@ Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=0, le=10_000)]
 PositiveCount = Annotated[int, Meta(ge=1, le=10_000)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=128)]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]*$",
+        max_length=128,
+        description="letters, digits, '.', '_' and '-', at most 128 of them",
+    ),
+]
+Url = Annotated[str, Meta(description="a ws://, wss://, http:// or https:// address, such as wss://calls.example.com")]
+Credential = Annotated[str, Meta(min_length=1)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+Probability = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The media server and the credentials for it."""
+    """The media server and the credentials for it. ``target_load`` is the server's own ``agents.target_load``."""
 
-    url: Annotated[str, Meta(description="ws://, wss://, http:// or https:// address of the LiveKit server")]
-    api_key: Annotated[str, Meta(min_length=1)]
-    api_secret: Annotated[str, Meta(min_length=1)]
-    target_load: Annotated[float, Meta(gt=0, le=1, description="the server's agents.target_load")] = 0.7
+    url: Url
+    api_key: Credential
+    api_secret: Credential
+    target_load: Fraction = 0.7
     ping_interval: PositiveSeconds = 5.0
     ping_timeout: PositiveSeconds = 10.0
     backoff_max: PositiveSeconds = 5.0
@@ -88,11 +100,15 @@ class ProviderSettings(Struct, frozen=True):
     plugin: str
     options: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        # Options may hold a vendor's key: their names are enough.
+        return f"ProviderSettings(plugin={self.plugin!r}, options={sorted(self.options)})"
+
 
 class VoiceActivitySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When a probability becomes speech."""
 
-    threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    threshold: Probability = 0.5
     min_speech: Seconds = 0.06
     min_silence: PositiveSeconds = 0.25
     padding: Seconds = 0.4
@@ -122,7 +138,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     instructions: str = ""
     greeting: str = ""
     namespace: str = ""
-    job_types: tuple[JobType, ...] = ("room",)
+    job_types: Annotated[tuple[JobType, ...], Meta(min_length=1)] = ("room",)
     vad: ProviderSettings | None = None
     stt: ProviderSettings | None = None
     llm: ProviderSettings | None = None

@@ -4,11 +4,15 @@ A unix stream socket in the run directory; the child dials. A frame is a 4-byte 
 map whose ``type`` names the message. Unknown fields are ignored, so that a daemon and the jobs of another version
 understand each other; an unknown type, a frame over ``MAX_FRAME`` or one that does not decode ends the connection
 with ``BadFrame``.
+
+The daemon and its fork server speak over a socket pair that keeps the borders of messages (SOCK_SEQPACKET): one
+MessagePack map each, without a length. They are always of one version.
 """
 
 from __future__ import annotations
 
 import struct
+from types import UnionType
 from typing import TypeAlias
 
 import msgspec
@@ -21,10 +25,15 @@ __all__ = [
     "BadFrame",
     "Boot",
     "BootFailure",
+    "ChildExited",
     "ChildMessage",
     "DaemonMessage",
     "EndJob",
     "Ended",
+    "Fork",
+    "ForkFailed",
+    "ForkNotice",
+    "Forked",
     "Frames",
     "Hello",
     "JobInfo",
@@ -33,9 +42,14 @@ __all__ = [
     "MayLeave",
     "Ping",
     "Pong",
+    "Preloaded",
     "Ready",
     "StartJob",
+    "Threaded",
     "encode",
+    "pack",
+    "unpack_fork",
+    "unpack_notice",
 ]
 
 MAX_FRAME = 16 * 1024 * 1024
@@ -113,9 +127,10 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class BootFailure(Struct, frozen=True, tag=True):
-    """Child: cannot serve this agent. It exits after this."""
+    """Child: cannot serve this agent. It exits after this. ``trace``: where it happened, if the reason is a bug."""
 
     error: str
+    trace: str = ""
 
 
 class Pong(Struct, frozen=True, tag=True):
@@ -152,9 +167,12 @@ def encode(message: DaemonMessage | ChildMessage) -> bytes:
 
 
 class Frames:
-    """Cuts a byte stream into messages of one direction. No I/O: bytes in, messages out."""
+    """Cuts a byte stream into messages of one direction. No I/O: bytes in, messages out.
 
-    def __init__(self, kind: type[DaemonMessage] | type[ChildMessage]) -> None:
+    ``kind`` is ``DaemonMessage`` or ``ChildMessage``: what the other side may send.
+    """
+
+    def __init__(self, kind: UnionType) -> None:
         self._decoder: msgspec.msgpack.Decoder[DaemonMessage | ChildMessage] = msgspec.msgpack.Decoder(kind)
         self._buffer = bytearray()
 
@@ -175,3 +193,67 @@ class Frames:
             except msgspec.MsgspecError as error:
                 raise BadFrame(f"a frame that is no message: {error}") from error
         return messages
+
+
+class Fork(Struct, frozen=True, tag=True):
+    """Daemon to fork server: make a process.
+
+    ``line`` is the path of the socket that it dials, ``runner`` is ``"module:Class"`` of what works in it
+    (``child.JobRunner``). Without a job it gives up after ``patience`` seconds without a daemon.
+    """
+
+    slot: str
+    line: str
+    runner: str
+    patience: float
+
+
+class Preloaded(Struct, frozen=True, tag=True):
+    """Fork server: ready. ``failed``: what could not be imported, and why."""
+
+    seconds: float
+    failed: dict[str, str]
+
+
+class Threaded(Struct, frozen=True, tag=True):
+    """Fork server: ``module`` started a thread while it was imported, so nothing can be forked. It exits after this."""
+
+    module: str
+
+
+class Forked(Struct, frozen=True, tag=True):
+    """Fork server: the process runs. A pidfd of it comes with the message."""
+
+    slot: str
+    pid: int
+
+
+class ForkFailed(Struct, frozen=True, tag=True):
+    slot: str
+    error: str
+
+
+class ChildExited(Struct, frozen=True, tag=True):
+    """Fork server: a process ended. ``code`` as ``os.waitstatus_to_exitcode`` returns it."""
+
+    pid: int
+    code: int
+
+
+ForkNotice: TypeAlias = Preloaded | Threaded | Forked | ForkFailed | ChildExited
+
+_fork_decoder = msgspec.msgpack.Decoder(Fork)
+_notice_decoder: msgspec.msgpack.Decoder[ForkNotice] = msgspec.msgpack.Decoder(ForkNotice)
+
+
+def pack(message: Fork | ForkNotice) -> bytes:
+    """One message to or from the fork server."""
+    return _encoder.encode(message)
+
+
+def unpack_fork(data: bytes) -> Fork:
+    return _fork_decoder.decode(data)
+
+
+def unpack_notice(data: bytes) -> ForkNotice:
+    return _notice_decoder.decode(data)

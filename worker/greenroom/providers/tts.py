@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from greenroom.audio import AudioFrame
-from greenroom.providers.sentences import sentences
+from greenroom.audio import AudioFrame, silence
+from greenroom.providers.sentences import sentences, speakable
 
 __all__ = ["TTS", "SentenceTTS", "SynthesizedAudio"]
 
@@ -21,9 +21,10 @@ __all__ = ["TTS", "SentenceTTS", "SynthesizedAudio"]
 class SynthesizedAudio:
     """A piece of speech.
 
-    ``frame``: mono int16 at ``TTS.sample_rate``, any length. ``text``: the words whose sound begins with this frame,
-    spaces included, or empty when the frame continues the words before; over a whole speech the texts join to what
-    was asked for. ``aligned``: the provider knows that the words begin here, and the session need not estimate.
+    ``frame``: mono int16 at ``TTS.sample_rate``, any length; empty at the end of a speech whose last words have no
+    sound. ``text``: the words whose sound begins with this frame, spaces included, or empty when the frame continues
+    the words before; over a whole speech the texts join to what was asked for. ``aligned``: the provider knows that the
+    words begin here, and the session need not estimate.
     """
 
     frame: AudioFrame
@@ -50,16 +51,32 @@ class TTS(ABC):
 
 
 class SentenceTTS(TTS):
-    """For models that speak one sentence at a time."""
+    """For models that speak one sentence at a time.
+
+    Driven by whoever iterates: the next sentence is made when it is asked for, so that nothing runs ahead of a reader
+    who has stopped. A reader that plays in real time keeps a buffer.
+    """
+
+    first_clause: int = 0
+    """Characters after which the first sentence may be cut at a comma, so that its sound begins sooner; 0: never."""
 
     @abstractmethod
     def speak(self, sentence: str) -> AsyncGenerator[AudioFrame, None]:
-        """The audio of one sentence, in pieces as they are made. An async generator; must not block the loop."""
+        """The audio of one sentence, in pieces as they are made. An async generator; must not block the loop.
+
+        ``sentence`` holds at least one letter or digit and no spaces around it. Raises ``ProviderError``.
+        """
 
     async def synthesize(self, text: AsyncIterable[str]) -> AsyncGenerator[SynthesizedAudio, None]:
-        async for sentence in sentences(text):
-            label = sentence
-            async with aclosing(self.speak(sentence.strip())) as audio:
-                async for frame in audio:
-                    yield SynthesizedAudio(frame, label, aligned=bool(label))
-                    label = ""
+        label = ""
+        async with aclosing(sentences(text, first_clause=self.first_clause)) as pieces:
+            async for piece in pieces:
+                label += piece
+                if not speakable(piece):
+                    continue
+                async with aclosing(self.speak(piece.strip())) as audio:
+                    async for frame in audio:
+                        yield SynthesizedAudio(frame, label, aligned=bool(label))
+                        label = ""
+        if label:
+            yield SynthesizedAudio(silence(0, self.sample_rate), label)

@@ -1,0 +1,98 @@
+"""What the processes of these tests do: the agent's name says how it boots, the job's metadata how it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from greenroom.errors import SettingsError
+from greenroom.jobs.control import JobControl
+from greenroom.jobs.ipc import JobInfo
+from greenroom.settings import Settings
+
+
+class Runner:
+    def boot(self, settings: bytes, agent: str) -> None:
+        self.settings = Settings.decode(settings)
+        match agent:
+            case "broken":
+                raise SettingsError("no such class", file="agents.py", line=3, key="agent")
+            case "buggy":
+                raise ZeroDivisionError("a\n  bug")
+            case "exiting":
+                sys.exit("an import that exits")
+            case "dying":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hanging":
+                time.sleep(3600)
+            case "mended" if not Path(self.settings.worker.state_dir, "mended").exists():
+                raise RuntimeError("not mended")
+            case "looping":
+                # Boot runs outside any loop, so the agent's code may use one of its own.
+                asyncio.run(asyncio.sleep(0))
+
+    async def run(self, job: JobInfo, control: JobControl) -> None:
+        if job.metadata == "never joins":
+            await control.end_asked.wait()
+            return
+        if job.metadata == "stays out":
+            raise ConnectionError("the room is locked")
+        control.joined()
+        match job.metadata:
+            case "short":
+                pass
+            case "raises":
+                raise ValueError("the agent's bug")
+            case "exits":
+                sys.exit(3)
+            case "crashes":
+                ctypes.string_at(0)
+            case "hangs":
+                time.sleep(3600)
+            case "stubborn":
+                await self._ignore_cancel()
+            case "cancellable":
+                await asyncio.Event().wait()
+            case "fat":
+                self.ballast = bytearray(os.urandom(1 << 20) * 96)
+                await control.end_asked.wait()
+            case "leaves tasks":
+                self.task = asyncio.create_task(self._ignore_cancel())
+                self.thread = threading.Thread(target=time.sleep, args=(3600,))
+                self.thread.start()
+            case "reports":
+                Path(job.attributes["to"]).write_text(self._facts())
+                await control.end_asked.wait()
+            case _:
+                await control.end_asked.wait()
+                await control.leaving(control.end_asked.reason)
+
+    async def _ignore_cancel(self) -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    def _facts(self) -> str:
+        files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
+        facts = {
+            "session": os.getsid(0) == os.getpid(),
+            "threads": len(os.listdir("/proc/self/task")),
+            "files": sorted(file for file in files if not file.startswith(("/dev", "/proc"))),
+            "oom": Path("/proc/self/oom_score_adj").read_text().strip(),
+            "name": Path("/proc/self/comm").read_text().strip(),
+            "sigterm_ignored": signal.getsignal(signal.SIGTERM) == signal.SIG_IGN,
+            "openblas": os.environ["OPENBLAS_NUM_THREADS"],
+        }
+        return repr(facts)
+
+
+def _is_open(fd: str) -> bool:
+    return Path(f"/proc/self/fd/{fd}").exists() or os.path.islink(f"/proc/self/fd/{fd}")
