@@ -6,28 +6,34 @@ import pytest
 
 from greenroom.dialog.dialog import DialogRules
 from greenroom.dialog.events import (
+    Backchannel,
     CancelGeneration,
     Close,
     CloseAsked,
     Drop,
+    FalseInterruption,
     Generate,
     Generated,
     Hold,
     InterruptAsked,
+    Pause,
     Play,
     Played,
     ProtectionChanged,
     RequestedCall,
+    Resume,
     RunTool,
     SpeechRequested,
     Stop,
     Synthesise,
     Synthesised,
     ToolFinished,
+    Transcribed,
     UserStarted,
     UserStopped,
     UserTyped,
 )
+from greenroom.dialog.interruption import InterruptionRules
 
 from .world import World
 
@@ -72,8 +78,11 @@ def test_order_is_priority_then_place_then_arrival() -> None:
     assert order == ["playing", "high", "next", "first", "second", "low"]
 
 
-def test_the_users_voice_stops_the_agents_after_the_minimum_duration() -> None:
-    world = World()
+STOPS = DialogRules(interruption=InterruptionRules(pause=False))
+
+
+def test_without_pauses_the_users_voice_stops_the_agents_after_the_minimum_duration() -> None:
+    world = World(STOPS)
     world.say("s1")
     world.at(1.0).starts("s1")
     world.at(3.06).feed(UserStarted("u1", 3.0))
@@ -86,13 +95,88 @@ def test_the_users_voice_stops_the_agents_after_the_minimum_duration() -> None:
     assert world.history() == [("assistant", "hel")]
 
 
-def test_a_short_noise_does_not_stop_the_agent() -> None:
-    world = World()
+def test_without_pauses_a_short_noise_does_nothing() -> None:
+    world = World(STOPS)
     world.say("s1")
     world.at(1.0).starts("s1")
     world.user_says("u1", "", begin=3.0, end=3.2)
     world.at(10.0)
     assert world.stopped() == []
+
+
+def paused() -> World:
+    """A speech that fell silent at 3.06, when the user's voice was noticed."""
+    world = World()
+    world.say("s1")
+    world.at(1.0).starts("s1")
+    world.at(3.06).feed(UserStarted("u1", 3.0))
+    assert world.take()[-1] == Pause("s1", 1)
+    return world
+
+
+def test_words_after_a_pause_stop_the_speech() -> None:
+    world = paused()
+    world.at(3.6).feed(Transcribed("u1", "wait a", final=False))
+    assert world.take() == [CancelGeneration("s1"), Stop("s1", 1)]
+    world.stops("s1", "hel")
+    world.at(4.0).feed(UserStopped("u1", 3.75))
+    world.at(4.1).feed(Transcribed("u1", "wait a moment"))
+    world.at(9.0)
+    assert world.plays() == ["reply_turn_1"]
+
+
+def test_a_cough_resumes_at_once_when_it_turns_out_to_hold_no_words() -> None:
+    world = paused()
+    world.at(3.45).feed(UserStopped("u1", 3.2))
+    world.at(3.6).feed(Transcribed("u1", ""))
+    assert world.take() == [Resume("s1", 1)]
+    assert world.announced(FalseInterruption) == []  # taken with the log
+    world.finishes("s1")
+    assert world.ended() == {"s1": "finished"}
+
+
+def test_a_pause_ends_when_no_words_come_in_time() -> None:
+    world = paused()
+    world.at(3.45).feed(UserStopped("u1", 3.2))
+    world.at(9.0)
+    assert world.when(Resume) == [pytest.approx(5.45)]
+    # Words that come after all interrupt like any turn.
+    world.feed(Transcribed("u1", "late words"))
+    assert world.stopped() == ["s1"]
+
+
+def test_a_backchannel_resumes_and_is_no_turn() -> None:
+    world = paused()
+    world.at(3.45).feed(UserStopped("u1", 3.2))
+    world.at(3.5).feed(Transcribed("u1", "Mm-hm."))
+    world.at(9.0)
+    assert world.announced(Backchannel) == [Backchannel("turn_1", "Mm-hm.")]
+    assert world.when(Resume) == [pytest.approx(3.7)]
+    assert world.history() == []
+
+
+def test_the_same_words_are_a_turn_when_the_agent_is_silent() -> None:
+    world = World().user_says("u1", "Okay.", begin=1.0, end=1.4)
+    world.at(5.0)
+    assert world.history() == [("user", "Okay.")]
+
+
+def test_fewer_words_than_the_minimum_do_not_interrupt() -> None:
+    world = World(DialogRules(interruption=InterruptionRules(min_words=3)))
+    world.say("s1")
+    world.at(1.0).starts("s1")
+    world.user_says("u1", "oh really", begin=3.0, end=3.5)
+    world.at(9.0)
+    assert world.stopped() == []
+    assert world.history() == []
+    world.user_says("u2", "no not at all", begin=10.0, end=11.0)
+    assert world.stopped() == ["s1"]
+
+
+def test_a_speech_that_becomes_protected_while_it_is_paused_goes_on() -> None:
+    world = paused()
+    world.feed(ProtectionChanged("s1", allow_interruptions=False))
+    assert world.take() == [Resume("s1", 1)]
 
 
 def test_a_protected_speech_plays_on_and_the_turn_is_answered_after_it() -> None:

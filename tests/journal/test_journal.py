@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -115,10 +116,12 @@ def test_a_folder_that_cannot_be_made_stops_the_journal_and_not_the_call(tmp_pat
 
 def events() -> st.SearchStrategy[Event]:
     calls = st.builds(RequestedCall, st.text(), st.text(), st.text())
+    numbers = st.floats(allow_nan=False, allow_infinity=False)
     kinds = []
     for cls in get_args(Event):
-        times: dict[str, Any] = {"calls": st.tuples(calls)} if cls is Generated else {}
-        kinds.append(st.builds(cls, **times))
+        given: dict[str, Any] = {"calls": st.tuples(calls)} if cls is Generated else {}
+        given |= {f.name: numbers for f in fields(cls) if f.type in ("float", "float | None")}
+        kinds.append(st.builds(cls, **given))
     return st.one_of(kinds)
 
 

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from greenroom.dialog.events import Event
 from greenroom.session.agent import Agent
+from greenroom.session.hooks import EventName
 from greenroom.session.session import AgentSession, SessionOptions
 from greenroom.testing.loopback import LoopbackInput, LoopbackOutput
 from greenroom.testing.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -70,19 +71,8 @@ async def scene(
     )
     parts = Scene(session, LoopbackInput(), LoopbackOutput(ready=ready), stt, llm, voice, journal)
     loop = asyncio.get_running_loop()
-    names = (
-        "agent_state_changed",
-        "user_state_changed",
-        "user_input_transcribed",
-        "agent_text",
-        "conversation_item_added",
-        "speech_created",
-        "function_tools_executed",
-        "error",
-        "close",
-    )
-    for name in names:
-        session.on(name, lambda event, name=name: parts.events.append((loop.time(), name, event)))  # type: ignore[misc]
+    for name in get_args(EventName):
+        session.on(name, lambda event, name=name: parts.events.append((loop.time(), name, event)))
     await session.start(agent or Agent(instructions="Be brief."), audio_in=parts.user, audio_out=parts.out)
     try:
         yield parts

@@ -20,9 +20,10 @@ import uvloop
 from greenroom.directories import private, run_dir
 from greenroom.errors import Rejected
 from greenroom.jobs.admission import Admission, Refused
+from greenroom.jobs.bench import Warmth
 from greenroom.jobs.events import Outcome
 from greenroom.jobs.ipc import JobInfo
-from greenroom.jobs.pool import Pool, Warmth
+from greenroom.jobs.pool import Pool
 from greenroom.server.events import Acceptance, Answer, Assignment, Offer, Refusal
 from greenroom.server.link import Link, LinkState, Registration
 from greenroom.settings import AgentSettings, Settings

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from greenroom.dialog.dialog import DialogRules
+from greenroom.dialog.interruption import InterruptionRules
 from greenroom.directories import state_dir
 from greenroom.errors import BootFailed, GreenroomError
 from greenroom.journal.writer import JournalWriter
@@ -268,7 +269,14 @@ def session_options(turns: TurnSettings, *, max_tool_steps: int) -> SessionOptio
         rules=DialogRules(
             min_delay=turns.min_delay,
             transcript_timeout=turns.transcript_timeout,
-            interrupt_after=interruption.min_duration if interruption.enabled else None,
+            interruption=InterruptionRules(
+                enabled=interruption.enabled,
+                pause=interruption.pause,
+                stop_after=interruption.min_duration,
+                resume_after=interruption.resume_after,
+                min_words=interruption.min_words,
+                backchannels=interruption.backchannels,
+            ),
             max_tool_steps=max_tool_steps,
         ),
         voice=SegmentRules(

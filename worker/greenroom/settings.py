@@ -27,6 +27,24 @@ __all__ = [
 ]
 
 JobType = Literal["room", "publisher", "participant"]
+BACKCHANNELS = (
+    "aha",
+    "hm",
+    "hmm",
+    "i see",
+    "mhm",
+    "mm",
+    "mm hm",
+    "mm hmm",
+    "ok",
+    "okay",
+    "right",
+    "uh huh",
+    "yeah",
+    "yes",
+    "yep",
+)
+"""What listeners say to show that they listen."""
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=0, le=10_000)]
@@ -118,7 +136,11 @@ class InterruptionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """When the user's voice stops the agent's."""
 
     enabled: bool = True
+    pause: bool = True
     min_duration: Seconds = 0.5
+    resume_after: Seconds = 2.0
+    min_words: PositiveCount = 1
+    backchannels: tuple[str, ...] = BACKCHANNELS
 
 
 class TurnSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

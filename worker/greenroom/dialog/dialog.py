@@ -4,7 +4,8 @@ It has parts (``TurnTaker`` for the user's side, ``SpeechScheduler`` for the age
 
 1. A committed turn interrupts the speech that is heard, unless that is protected. An answer that nobody has heard yet
    is held back, and superseded when the newer turn gets its own answer, which is to both.
-2. The user's voice over an interruptible speech stops it once it has lasted ``interrupt_after``.
+2. The user's voice over an interruptible speech pauses it, or stops it once it has lasted ``interrupt_after``
+   (``interruption``).
 3. Answers to turns go ahead of whatever else waits with the same priority.
 4. The states of agent and user follow from what was played and heard, never from what was asked for.
 5. After ``Close`` nothing is commanded.
@@ -13,7 +14,7 @@ It has parts (``TurnTaker`` for the user's side, ``SpeechScheduler`` for the age
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.dialog.events import (
@@ -48,6 +49,7 @@ from greenroom.dialog.events import (
     UserTyped,
 )
 from greenroom.dialog.history import Message
+from greenroom.dialog.interruption import Interruption, InterruptionRules, Reaction
 from greenroom.dialog.schedule import SpeechScheduler
 from greenroom.dialog.speech import Making, Sounding, Speech
 from greenroom.dialog.turns import Taking, TurnTaker
@@ -60,13 +62,12 @@ class DialogRules:
     """The settings that decisions depend on. Seconds.
 
     ``min_delay``: silence after the last voiced sample that ends a turn. ``transcript_timeout``: how long a turn waits
-    for words that the transcriber owes. ``interrupt_after``: how long the user's voice lasts before it stops the
-    agent's; ``None``: it never does. ``max_tool_steps``: rounds of tool calls in one speech.
+    for words that the transcriber owes. ``max_tool_steps``: rounds of tool calls in one speech.
     """
 
     min_delay: float = 0.5
     transcript_timeout: float = 10.0
-    interrupt_after: float | None = 0.5
+    interruption: InterruptionRules = field(default_factory=InterruptionRules)
     max_tool_steps: int = 3
 
 
@@ -82,7 +83,7 @@ class Dialog:
         self._started = False
         self._closing: str | None = None
         self._closed = False
-        self._voice_since: float | None = None
+        self._interruption = Interruption(rules.interruption)
         self._agent_state = AgentState.INITIALIZING
         self._user_state = UserState.LISTENING
         self._handlers: dict[type[Any], Callable[[Any, float], list[Command]]] = {
@@ -126,21 +127,22 @@ class Dialog:
     def deadline(self) -> float | None:
         if self._closed:
             return None
-        times = (self._turns.deadline(), self._speeches.deadline(), self._interruption_due())
+        times = (
+            self._turns.deadline(),
+            self._speeches.deadline(),
+            self._interruption.deadline(self._speeches.active),
+        )
         return min((time for time in times if time is not None), default=None)
 
     # --- what follows from any event --------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[Command]:
-        commands: list[Command] = []
-        due = self._interruption_due()
-        active = self._speeches.active
-        if due is not None and due <= now and active is not None:
-            commands += self._speeches.end_early(active, EndReason.INTERRUPTED, now)
-        settled = self._turns.settle(now)
+        commands = self._interrupt(now)
+        settled = self._turns.settle(now, aside=lambda text: self._interruption.aside(text, self._speeches.active))
         if any(isinstance(command, Announce) and isinstance(command.notice, TurnCommitted) for command in settled):
             settled += self._silence_for_turn(now)
         commands += settled
+        commands += self._interrupt(now)  # a turn that came to nothing lets a paused speech go on
         speaks, waits = self._turns.state is Taking.SPEAKING, self._turns.hooking
         commands += self._speeches.settle(now, user_speaks=speaks, turn_waits=waits)
         if self._started:
@@ -151,22 +153,26 @@ class Dialog:
             commands.append(Close(self._closing))
         return commands
 
-    def _interruption_due(self) -> float | None:
-        """When the user's voice, if it goes on, stops the speech that plays."""
+    def _interrupt(self, now: float) -> list[Command]:
+        """What the user's voice and words do to the speech on the floor."""
         active = self._speeches.active
-        if (
-            self._voice_since is None
-            or self._rules.interrupt_after is None
-            or active is None
-            or active.sounding is not Sounding.PLAYING
-            or not active.allow_interruptions
-        ):
-            return None
-        return self._voice_since + self._rules.interrupt_after
+        if active is None:
+            return []
+        taking = self._turns.state is not Taking.LISTENING
+        match self._interruption.judge(active, now, words=self._turns.words, taking=taking):
+            case Reaction.PAUSE:
+                return self._speeches.pause(active)
+            case Reaction.RESUME:
+                return self._speeches.resume(active)
+            case Reaction.STOP:
+                return self._speeches.end_early(active, EndReason.INTERRUPTED, now)
+            case _:
+                return []
 
     def _silence_for_turn(self, now: float) -> list[Command]:
         active = self._speeches.active
-        if active is None or active.sounding is not Sounding.PLAYING or not active.allow_interruptions:
+        audible = active is not None and active.sounding in (Sounding.PLAYING, Sounding.PAUSED)
+        if active is None or not audible or not active.allow_interruptions:
             return []
         return self._speeches.end_early(active, EndReason.INTERRUPTED, now)
 
@@ -212,13 +218,13 @@ class Dialog:
     def _on_user_started(self, event: UserStarted, now: float) -> list[Command]:
         commands = self._turns.started(event)
         if not commands:
-            self._voice_since = event.at
+            self._interruption.voice_began(event.at)
         return commands
 
     def _on_user_stopped(self, event: UserStopped, now: float) -> list[Command]:
         commands = self._turns.stopped(event, now)
         if not commands:
-            self._voice_since = None
+            self._interruption.voice_ended(now)
         return commands
 
     def _on_typed(self, event: UserTyped, now: float) -> list[Command]:

@@ -17,6 +17,7 @@ __all__ = [
     "AgentState",
     "AgentStateChanged",
     "Announce",
+    "Backchannel",
     "CancelGeneration",
     "Close",
     "CloseAsked",
@@ -25,17 +26,20 @@ __all__ = [
     "Drop",
     "EndReason",
     "Event",
+    "FalseInterruption",
     "Generate",
     "Generated",
     "Hold",
     "HookFinished",
     "InterruptAsked",
     "Notice",
+    "Pause",
     "Place",
     "Play",
     "Played",
     "ProtectionChanged",
     "RequestedCall",
+    "Resume",
     "RunHook",
     "RunTool",
     "SpeechCreated",
@@ -229,7 +233,7 @@ class Played:
 
     speech: str
     step: int
-    what: Literal["started", "finished", "stopped"]
+    what: Literal["started", "paused", "resumed", "finished", "stopped"]
     at: float = 0.0
     samples: int = 0
     text: str = ""
@@ -308,6 +312,21 @@ class TurnCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Backchannel:
+    """Words that the user put in while the agent spoke, and that ask for nothing: no turn, no answer."""
+
+    turn: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FalseInterruption:
+    """A speech that was paused because the user seemed to speak goes on where it stopped."""
+
+    speech: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTimedOut:
     """The transcriber owed words for these utterances and did not deliver in time."""
 
@@ -341,6 +360,8 @@ Notice: TypeAlias = (
     | UserStateChanged
     | UserTranscribed
     | TurnCommitted
+    | Backchannel
+    | FalseInterruption
     | TurnTimedOut
     | SpeechCreated
     | SpeechStarted
@@ -399,6 +420,22 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Silence a step, and keep the place. Reported by ``Played(paused)``."""
+
+    speech: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on from the sample at which it was paused."""
+
+    speech: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Silence a step that was told to play. Ends with ``Played(stopped)`` (or ``finished``, when that came first)."""
 
@@ -444,5 +481,18 @@ class Drop:
 
 
 Command: TypeAlias = (
-    RunHook | Generate | CancelGeneration | Synthesise | Play | Hold | Stop | RunTool | Commit | Announce | Close | Drop
+    RunHook
+    | Generate
+    | CancelGeneration
+    | Synthesise
+    | Play
+    | Hold
+    | Pause
+    | Resume
+    | Stop
+    | RunTool
+    | Commit
+    | Announce
+    | Close
+    | Drop
 )

@@ -23,11 +23,14 @@ from greenroom.dialog.events import (
     Commit,
     Drop,
     EndReason,
+    FalseInterruption,
     Generate,
     Generated,
     Hold,
+    Pause,
     Play,
     Played,
+    Resume,
     RunTool,
     SpeechCreated,
     SpeechEnded,
@@ -123,6 +126,16 @@ class SpeechScheduler:
             return [*commands, Stop(speech.id, speech.sounding_step)]
         return commands + self._end(speech, reason)
 
+    def pause(self, speech: Speech) -> list[Command]:
+        """Silence the speech that plays, on suspicion that it is being interrupted."""
+        speech.sound(Sounding.PAUSED)
+        return [Pause(speech.id, speech.sounding_step)]
+
+    def resume(self, speech: Speech) -> list[Command]:
+        """It was a false alarm."""
+        speech.sound(Sounding.PLAYING)
+        return [Resume(speech.id, speech.sounding_step), Announce(FalseInterruption(speech.id))]
+
     # --- what became of a speech ----------------------------------------------------------------------------------
 
     def generated(self, event: Generated) -> list[Command]:
@@ -168,6 +181,8 @@ class SpeechScheduler:
             return [Drop("Played", f"speech {event.speech} step {event.step} does not have the floor")]
         if event.what == "started":
             return self._started(speech, event)
+        if event.what in ("paused", "resumed"):
+            return []
         commands = self._step_heard(speech, event)
         step = speech.steps[event.step - 1]
         if speech.sounding is Sounding.STOPPING:

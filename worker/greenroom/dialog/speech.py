@@ -13,10 +13,11 @@ Sounding::
 
     QUEUED -> AUTHORISED -> PLAYING -> YIELDED -> QUEUED (next step) ...
                          ->            QUEUED (next step is there already)
+                                       PAUSED -> PLAYING (it was a false alarm)
                          -> STOPPING -> ENDED
     any    -> ENDED
 
-Only one speech is ever in AUTHORISED, PLAYING or STOPPING.
+Only one speech is ever in AUTHORISED, PLAYING, PAUSED or STOPPING.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Sounding(StrEnum):
     QUEUED = "queued"
     AUTHORISED = "authorised"
     PLAYING = "playing"
+    PAUSED = "paused"
     STOPPING = "stopping"
     YIELDED = "yielded"
     ENDED = "ended"
@@ -62,14 +64,17 @@ SOUNDING: dict[Sounding, frozenset[Sounding]] = {
     Sounding.AUTHORISED: frozenset(
         {Sounding.PLAYING, Sounding.STOPPING, Sounding.YIELDED, Sounding.QUEUED, Sounding.ENDED}
     ),
-    Sounding.PLAYING: frozenset({Sounding.STOPPING, Sounding.YIELDED, Sounding.QUEUED, Sounding.ENDED}),
+    Sounding.PLAYING: frozenset(
+        {Sounding.PAUSED, Sounding.STOPPING, Sounding.YIELDED, Sounding.QUEUED, Sounding.ENDED}
+    ),
+    Sounding.PAUSED: frozenset({Sounding.PLAYING, Sounding.STOPPING, Sounding.ENDED}),
     Sounding.STOPPING: frozenset({Sounding.ENDED}),
     Sounding.YIELDED: frozenset({Sounding.QUEUED, Sounding.ENDED}),
     Sounding.ENDED: frozenset(),
 }
 """Where the sounding of a speech may go from each state."""
 
-ON_THE_FLOOR = frozenset({Sounding.AUTHORISED, Sounding.PLAYING, Sounding.STOPPING})
+ON_THE_FLOOR = frozenset({Sounding.AUTHORISED, Sounding.PLAYING, Sounding.PAUSED, Sounding.STOPPING})
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ States of the turn that is being taken::
     PENDING   --UserStarted--------------------------> SPEAKING   the same turn goes on
     PENDING   --no words in any utterance------------> LISTENING  a noise; no trace
     PENDING   --quiet for min_delay, all words there-> LISTENING  committed: its hook runs
+    PENDING   --quiet, but only a backchannel--------> LISTENING  no turn: the agent goes on speaking
     PENDING   --words still owed after the timeout---> LISTENING  committed without them
     LISTENING --words without voice activity---------> PENDING
 
@@ -21,11 +22,13 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from greenroom.dialog.events import (
     Announce,
+    Backchannel,
     Command,
     Drop,
     HookFinished,
@@ -162,8 +165,16 @@ class TurnTaker:
         turn = Turn(f"turn_{self._turns}", {"": Utterance("", now, [text], answered=True)}, now, now)
         return self._commit(turn)
 
-    def settle(self, now: float) -> list[Command]:
-        """End the turn when its time has come. Call after every event."""
+    @property
+    def words(self) -> str:
+        """What has been said in the turn that is being taken."""
+        return self._turn.text if self._turn is not None else ""
+
+    def settle(self, now: float, *, aside: Callable[[str], bool]) -> list[Command]:
+        """End the turn when its time has come. Call after every event.
+
+        ``aside`` says of a turn's words whether they ask for nothing, as things are now.
+        """
         turn = self._turn
         if turn is None or self.state is not Taking.PENDING:
             return []
@@ -179,7 +190,9 @@ class TurnTaker:
             for utterance_id in owing:
                 self._owed[utterance_id] = turn.last_voice
         self._leave_turn()
-        if turn.text:
+        if turn.text and aside(turn.text):
+            commands.append(Announce(Backchannel(turn.id, turn.text)))
+        elif turn.text:
             commands += self._commit(turn)
         return commands
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from greenroom.session.handle import SpeechHandle
 
 __all__ = [
+    "AgentFalseInterruptionEvent",
     "AgentStateChangedEvent",
     "AgentTextEvent",
     "CloseEvent",
@@ -40,6 +41,7 @@ EventName: TypeAlias = Literal[
     "user_state_changed",
     "user_input_transcribed",
     "agent_text",
+    "agent_false_interruption",
     "conversation_item_added",
     "speech_created",
     "function_tools_executed",
@@ -77,6 +79,14 @@ class AgentTextEvent:
     delta: str
     final: bool
     interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFalseInterruptionEvent:
+    """A speech that fell silent because the user seemed to speak. ``resumed``: it goes on, no sample lost."""
+
+    speech_handle: SpeechHandle
+    resumed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,8 @@ PIECE = 0.05
 """Audio handed to the track at once. Seconds: short enough to stop quickly, long enough to be cheap."""
 LEAD = 30.0
 """Synthesised audio that may wait to be heard. Seconds; synthesis pauses beyond it."""
+REWIND = 1.0
+"""Audio kept after it was handed on, to be played again from a pause. Seconds, more than any track's queue."""
 TYPICAL_RATE = 15.0
 """Characters spoken in a second, to estimate where words are while their audio is still being made."""
 
@@ -42,6 +45,8 @@ class Voice:
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
         self._pieces: deque[Pcm] = deque()
+        self._recent: deque[Pcm] = deque()
+        self._recent_samples = 0
         self._marks: list[Mark] = []
         self._made = 0
         self._taken = 0
@@ -90,6 +95,7 @@ class Voice:
         """Nobody will hear the rest."""
         self.end(complete=False)
         self._pieces.clear()
+        self._recent.clear()
 
     async def ready(self) -> bool:
         """Wait until there are samples (``True``) or there will be none (``False``)."""
@@ -110,9 +116,27 @@ class Voice:
             parts.append(piece)
             wanted -= len(piece)
         self._taken += samples - wanted
+        self._recent.extend(parts)
+        self._recent_samples += samples - wanted
+        while self._recent_samples - len(self._recent[0]) > REWIND * self.sample_rate:
+            self._recent_samples -= len(self._recent.popleft())
         if self._room is not None:
             self._room.set()
         return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, dtype=np.int16)])
+
+    def rewind(self, samples: int) -> None:
+        """Take back what was read last: it is read again. At most ``REWIND`` seconds."""
+        while samples and self._recent:
+            piece = self._recent.pop()
+            self._recent_samples -= len(piece)
+            if len(piece) > samples:
+                kept, piece = piece[:-samples], piece[-samples:]
+                self._recent.append(kept)
+                self._recent_samples += len(kept)
+            self._pieces.appendleft(piece)
+            self._taken -= len(piece)
+            samples -= len(piece)
+        self._changed.set()
 
     def heard(self, samples: int) -> tuple[str, bool]:
         """The words in the first ``samples``, and whether their place is known rather than estimated."""
@@ -159,41 +183,80 @@ class Playout:
         self._voice: Voice | None = None
         self._pushed = 0
         self._texts = 0
+        self._paused = False
+        self._begun = False
 
     def play(self, speech: str, step: int, voice: Voice) -> None:
         """Begin; ends with ``Played(finished)``, unless it is held or stopped before."""
         if self._task is not None:  # its stop was never reported: the floor was taken from it
             self._task.cancel()
             self._output.clear()
+        self._paused = False
         self._speech, self._step, self._voice = speech, step, voice
         self._pushed = self._texts = 0
-        self._task = asyncio.get_running_loop().create_task(self._run(voice), name=f"playout {speech}.{step}")
+        self._begun = False
+        self._start(voice)
 
     def hold(self, speech: str, step: int) -> None:
         """Take ``play`` back; only possible before the first sample."""
-        if (speech, step) == (self._speech, self._step) and self._task is not None and self._pushed == 0:
+        if (speech, step) == (self._speech, self._step) and self._task is not None and not self._begun:
             self._task.cancel()
             self._forget()
 
+    def pause(self, speech: str, step: int) -> None:
+        """Silence it now, and keep the place."""
+        if (speech, step) != (self._speech, self._step) or self._voice is None or self._paused:
+            return
+        self._silence(self._voice)
+        self._paused = True
+        self._report("paused")
+
+    def resume(self, speech: str, step: int) -> None:
+        """Go on from the sample after the last one that left."""
+        if (speech, step) != (self._speech, self._step) or self._voice is None or not self._paused:
+            return
+        self._paused = False
+        self._report("resumed")
+        self._start(self._voice)
+
     def stop(self, speech: str, step: int) -> None:
         """Silence it now; ends with ``Played(stopped)``."""
-        if (speech, step) != (self._speech, self._step) or self._task is None or self._voice is None:
+        if (speech, step) != (self._speech, self._step) or self._voice is None:
             return
-        self._task.cancel()
-        unheard = round(self._output.queued * self._voice.sample_rate)
-        self._output.clear()
-        samples = max(0, self._pushed - unheard)
-        text, aligned = self._voice.heard(samples)
-        now = asyncio.get_running_loop().time()
-        self._forget()
-        self._feed(Played(speech, step, "stopped", now, samples, text, aligned))
+        if not self._paused:
+            self._silence(self._voice)
+        self._report("stopped")
 
     async def aclose(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._output.clear()
+        self._forget()
+
+    def _start(self, voice: Voice) -> None:
+        name = f"playout {self._speech}.{self._step}"
+        self._task = asyncio.get_running_loop().create_task(self._run(voice), name=name)
+
+    def _silence(self, voice: Voice) -> None:
+        """Stop the track; what it had not played yet goes back to the voice."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        unheard = min(self._pushed, round(self._output.queued * voice.sample_rate))
+        self._output.clear()
+        self._pushed -= unheard
+        voice.rewind(unheard)
+
+    def _report(self, what: Literal["paused", "resumed", "stopped", "finished"]) -> None:
+        """Tell what was heard so far; after an end, forget it first, since the dialog may start the next at once."""
+        speech, step, voice, pushed = self._speech, self._step, self._voice, self._pushed
+        if voice is None:
+            return
+        text, aligned = voice.heard(pushed)
+        if what in ("stopped", "finished"):
             self._forget()
+        self._feed(Played(speech, step, what, asyncio.get_running_loop().time(), pushed, text, aligned))
 
     async def _run(self, voice: Voice) -> None:
         loop = asyncio.get_running_loop()
@@ -203,7 +266,7 @@ class Playout:
             await self._output.wait_ready()
         while await voice.ready():
             pcm = voice.read(piece)
-            first = self._pushed == 0
+            first, self._begun = not self._begun, True
             self._pushed += len(pcm)
             if first:
                 self._feed(Played(speech, step, "started", loop.time() + self._output.queued))
@@ -211,10 +274,7 @@ class Playout:
             await self._output.push(pcm)
         self._say_words(voice)
         await asyncio.sleep(self._output.queued)
-        text, aligned = voice.heard(self._pushed)
-        pushed = self._pushed
-        self._forget()
-        self._feed(Played(speech, step, "finished", loop.time(), pushed, text, aligned))
+        self._report("finished")
 
     def _say_words(self, voice: Voice) -> None:
         """Hand on the words whose audio is on its way to the track."""
@@ -226,4 +286,5 @@ class Playout:
     def _forget(self) -> None:
         self._task = None
         self._voice = None
+        self._paused = False
         self._speech, self._step = "", 0

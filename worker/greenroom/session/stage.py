@@ -18,6 +18,7 @@ from greenroom.providers.llm import ToolSchema
 from greenroom.session.agent import Agent
 from greenroom.session.handle import SpeechHandle
 from greenroom.session.hooks import (
+    AgentFalseInterruptionEvent,
     AgentStateChangedEvent,
     AgentTextEvent,
     CloseEvent,
@@ -72,6 +73,8 @@ class Stage:
             ev.Synthesise: lambda c: self._speeches[c.speech].making.synthesise(c.step, session.tts()),
             ev.Play: lambda c: playout.play(c.speech, c.step, self._speeches[c.speech].making.voice(c.step)),
             ev.Hold: lambda c: playout.hold(c.speech, c.step),
+            ev.Pause: lambda c: playout.pause(c.speech, c.step),
+            ev.Resume: lambda c: playout.resume(c.speech, c.step),
             ev.Stop: lambda c: playout.stop(c.speech, c.step),
             ev.RunTool: self._run_tool,
             ev.Commit: self._commit,
@@ -84,6 +87,8 @@ class Stage:
             ev.UserStateChanged: self._user_state_changed,
             ev.UserTranscribed: self._user_transcribed,
             ev.TurnCommitted: self._turn_committed,
+            ev.Backchannel: lambda n: log.info("backchannel", turn=n.turn),
+            ev.FalseInterruption: self._false_interruption,
             ev.TurnTimedOut: lambda n: log.warning("transcriber owes words", turn=n.turn, utterances=n.utterances),
             ev.SpeechCreated: self._speech_created,
             ev.SpeechStarted: lambda n: self._speeches[n.speech].handle.mark_started(n.at),
@@ -111,7 +116,7 @@ class Stage:
         if isinstance(event, ev.Generated):
             if event.what == "end" and event.text.strip():
                 self._made(event.speech, Message(f"{event.speech}.{event.step}", "assistant", event.text.strip()))
-        elif isinstance(event, ev.Played) and event.what != "started":
+        elif isinstance(event, ev.Played) and event.what in ("finished", "stopped"):
             self._step_heard(event)
         elif isinstance(event, ev.UserTyped):
             self._session.emit("user_input_transcribed", UserInputTranscribedEvent(event.text, True, ""))
@@ -263,6 +268,10 @@ class Stage:
         self._release(entry, entry.handle.num_steps)
         entry.making.release()
         self._contexts.pop(notice.speech, None)
+
+    def _false_interruption(self, notice: ev.FalseInterruption) -> None:
+        handle = self._speeches[notice.speech].handle
+        self._session.emit("agent_false_interruption", AgentFalseInterruptionEvent(handle, resumed=True))
 
     def _agent_state_changed(self, notice: ev.AgentStateChanged) -> None:
         self._session.emit("agent_state_changed", AgentStateChangedEvent(notice.old, notice.new))
