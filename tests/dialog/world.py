@@ -58,7 +58,7 @@ class World:
 
     def take(self) -> list[Command]:
         """What was commanded since the last take, without announcements."""
-        commands = [command for _, command in self.log if not isinstance(command, Announce)]
+        commands: list[Command] = [command for _, command in self.log if not isinstance(command, Announce)]
         self.log.clear()
         return commands
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, get_args
 
 from greenroom.dialog.events import Event
@@ -71,8 +72,12 @@ async def scene(
     )
     parts = Scene(session, LoopbackInput(), LoopbackOutput(ready=ready), stt, llm, voice, journal)
     loop = asyncio.get_running_loop()
+
+    def note(name: str, event: object) -> None:
+        parts.events.append((loop.time(), name, event))
+
     for name in get_args(EventName):
-        session.on(name, lambda event, name=name: parts.events.append((loop.time(), name, event)))
+        session.on(name, partial(note, name))
     await session.start(agent or Agent(instructions="Be brief."), audio_in=parts.user, audio_out=parts.out)
     try:
         yield parts

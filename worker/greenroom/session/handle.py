@@ -1,14 +1,17 @@
 """What ``say`` and ``generate_reply`` return: one speech, from request to last sample.
 
-A handle ends exactly once, with a reason. Awaiting it waits for that, never raises, and gives the handle back.
-``UtteranceHandle`` is the same class under VideoSDK's name.
+A handle ends exactly once, with a reason. Awaiting it waits for that, never raises, and gives the handle back. It is a
+coroutine as far as asyncio is concerned, so ``create_task``, ``gather``, ``wait_for`` and ``shield`` take it as it is,
+as often as wanted. Inside a tool that a speech runs, awaiting that speech would wait for the tool itself: it waits for
+the step that called the tool instead. ``UtteranceHandle`` is the same class under VideoSDK's name.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import structlog
@@ -17,9 +20,13 @@ from greenroom.dialog.events import EndReason, SpeechSource
 from greenroom.dialog.history import ChatItem
 from greenroom.errors import GreenroomError
 
-__all__ = ["SpeechFailed", "SpeechHandle", "UtteranceHandle"]
+__all__ = ["RUNNING_TOOL", "SpeechFailed", "SpeechHandle", "UtteranceHandle"]
 
 log = structlog.get_logger(__name__)
+
+
+RUNNING_TOOL: ContextVar[tuple[SpeechHandle, int] | None] = ContextVar("running_tool", default=None)
+"""Inside a tool: the speech that called it, and in which step."""
 
 
 class SpeechFailed(GreenroomError):
@@ -31,9 +38,10 @@ class SpeechControl(Protocol):
 
     def interrupt_speech(self, handle: SpeechHandle, *, force: bool) -> None: ...
     def protect_speech(self, handle: SpeechHandle, allow_interruptions: bool, /) -> None: ...
+    async def wait_for_step(self, handle: SpeechHandle, step: int) -> None: ...
 
 
-class SpeechHandle:
+class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
     """One speech. Made by the session, never by the user."""
 
     def __init__(
@@ -59,7 +67,9 @@ class SpeechHandle:
         self._reason: EndReason | None = None
         self._error: SpeechFailed | None = None
         self._items: list[ChatItem] = []
-        self._heard: list[str] = []
+        self._made: dict[int, str] = {}
+        self._heard: dict[int, tuple[str, float, bool]] = {}
+        self._waits: dict[asyncio.Task[Any] | None, Generator[Any, None, SpeechHandle]] = {}
         self._steps = 1
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._callbacks: list[Callable[[SpeechHandle], object]] = []
@@ -93,8 +103,24 @@ class SpeechHandle:
 
     @property
     def heard_text(self) -> str:
-        """The words that left the track, of the steps that are over."""
-        return " ".join(self._heard)
+        """The words that left the track, of the steps that are over. Its certainty: ``heard_exactly``."""
+        return " ".join(text for text, _, _ in self._heard.values() if text)
+
+    @property
+    def remaining_text(self) -> str:
+        """The words that were made and have not been heard."""
+        rest = [made[len(self._heard[step][0]) if step in self._heard else 0 :] for step, made in self._made.items()]
+        return " ".join(text for part in rest if (text := part.strip()))
+
+    @property
+    def heard_seconds(self) -> float:
+        """How much of its audio left the track, to the sample."""
+        return sum(seconds for _, seconds, _ in self._heard.values())
+
+    @property
+    def heard_exactly(self) -> bool:
+        """``heard_text`` ends where the voice said that a word ends (aligned); else the place is estimated."""
+        return all(aligned for _, _, aligned in self._heard.values())
 
     @property
     def created(self) -> float:
@@ -147,11 +173,53 @@ class SpeechHandle:
 
     async def wait_for_playout(self) -> None:
         """Until it has ended, whatever the reason. Never raises, except for the caller's own cancellation."""
-        await asyncio.shield(self._done)
+        running = RUNNING_TOOL.get()
+        if running is not None and running[0] is self:
+            await self._control.wait_for_step(self, running[1])
+        else:
+            await asyncio.shield(self._done)
+
+    async def wait_if_not_interrupted(self, futures: Sequence[asyncio.Future[Any]]) -> None:
+        """Until all of these are done, or this speech has been interrupted; cancels none of them."""
+        pending = {future for future in futures if not future.done()}
+        while pending and not self.interrupted:
+            waiting = pending if self._done.done() else {*pending, self._done}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            pending = {future for future in pending if not future.done()}
+
+    async def _wait(self) -> SpeechHandle:
+        await self.wait_for_playout()
+        return self
 
     def __await__(self) -> Generator[Any, None, SpeechHandle]:
-        yield from asyncio.shield(self._done).__await__()
-        return self
+        return self._wait().__await__()
+
+    # A coroutine's three methods, for those who run it as one: each task has a wait of its own.
+
+    def send(self, value: Any, /) -> Any:
+        try:
+            return self._waiting().send(value)
+        except BaseException:
+            self._waits.pop(_current_task(), None)
+            raise
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._waiting().throw(*error)
+        except BaseException:
+            self._waits.pop(_current_task(), None)
+            raise
+
+    def close(self) -> None:
+        """Stop waiting; the speech goes on."""
+        if (waiting := self._waits.pop(_current_task(), None)) is not None:
+            waiting.close()
+
+    def _waiting(self) -> Generator[Any, None, SpeechHandle]:
+        task = _current_task()
+        if task not in self._waits:
+            self._waits[task] = self.__await__()
+        return self._waits[task]
 
     def add_done_callback(self, callback: Callable[[SpeechHandle], object]) -> None:
         """Call ``callback(handle)`` once it has ended: soon, when it has already."""
@@ -179,9 +247,11 @@ class SpeechHandle:
     def mark_item(self, item: ChatItem) -> None:
         self._items.append(item)
 
-    def mark_heard(self, text: str) -> None:
-        if text.strip():
-            self._heard.append(text.strip())
+    def mark_made(self, step: int, text: str) -> None:
+        self._made[step] = text.strip()
+
+    def mark_heard(self, step: int, text: str, *, seconds: float, aligned: bool) -> None:
+        self._heard[step] = (text.strip(), seconds, aligned)
 
     def mark_ended(self, reason: EndReason, *, error: str, at: float) -> None:
         self._reason = reason
@@ -198,6 +268,13 @@ class SpeechHandle:
             callback(self)
         except Exception:
             log.exception("done callback failed", speech=self._id)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 UtteranceHandle = SpeechHandle

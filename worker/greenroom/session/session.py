@@ -36,7 +36,7 @@ from greenroom.providers.stt import STT
 from greenroom.providers.tts import TTS
 from greenroom.providers.vad import VAD
 from greenroom.session.agent import Agent
-from greenroom.session.handle import SpeechHandle
+from greenroom.session.handle import RUNNING_TOOL, SpeechHandle, UtteranceHandle
 from greenroom.session.hearing import Hearing
 from greenroom.session.hooks import ErrorEvent, EventName, Hooks
 from greenroom.session.media import AudioInput, AudioOutput
@@ -221,6 +221,10 @@ class AgentSession:
         content = Content(instructions=instructions, chat_ctx=chat_ctx, tools=names, tool_choice=tool_choice)
         return self._request(request, content)
 
+    def reply(self, instructions: str, wait_for_playback: bool = True) -> SpeechHandle:
+        """VideoSDK's word for ``generate_reply``: with ``wait_for_playback`` nothing interrupts it."""
+        return self.generate_reply(instructions=instructions, allow_interruptions=not wait_for_playback)
+
     def interrupt(self, *, force: bool = False, group: str = "") -> asyncio.Future[Any]:
         """Stop the current speech and all that wait (or those of a group); protected ones only with ``force``.
 
@@ -242,9 +246,17 @@ class AgentSession:
 
     @property
     def current_speech(self) -> SpeechHandle | None:
-        """The speech that is heard, or about to be; ``None`` when there is none."""
+        """Inside a tool the speech that called it; else the one that is heard, or about to be, if there is one."""
+        running = RUNNING_TOOL.get()
+        if running is not None and not running[0].done():
+            return running[0]
         current = self._dialog.current_speech
         return self._stage.handle(current) if self._stage is not None and current is not None else None
+
+    @property
+    def current_utterance(self) -> UtteranceHandle | None:
+        """VideoSDK's name for ``current_speech``."""
+        return self.current_speech
 
     # --- what is known ----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from greenroom.dialog import events as ev
 from greenroom.dialog.history import ChatContext, ChatItem, FunctionCall, FunctionCallOutput, Message
 from greenroom.providers.llm import ToolSchema
 from greenroom.session.agent import Agent
-from greenroom.session.handle import SpeechHandle
+from greenroom.session.handle import RUNNING_TOOL, SpeechHandle
 from greenroom.session.hooks import (
     AgentFalseInterruptionEvent,
     AgentStateChangedEvent,
@@ -115,6 +115,8 @@ class Stage:
         """See an event on its way to the dialog: what was made, what was heard, what a tool returned."""
         if isinstance(event, ev.Generated):
             if event.what == "end" and event.text.strip():
+                if (entry := self._speeches.get(event.speech)) is not None:
+                    entry.handle.mark_made(event.step, event.text)
                 self._made(event.speech, Message(f"{event.speech}.{event.step}", "assistant", event.text.strip()))
         elif isinstance(event, ev.Played) and event.what in ("finished", "stopped"):
             self._step_heard(event)
@@ -181,6 +183,7 @@ class Stage:
             output, is_error, reply = f"There is no tool named {call.name}.", True, True
         else:
             context = RunContext(self._session, entry.handle, requested, command.step)
+            RUNNING_TOOL.set((entry.handle, command.step))  # this task runs nothing else
             result = await tool.run(call.arguments, context)
             output, is_error, reply = result.output, result.is_error, result.reply
             if result.error is not None:
@@ -235,7 +238,8 @@ class Stage:
         if entry is None:
             return
         entry.heard_steps = max(entry.heard_steps, event.step)
-        entry.handle.mark_heard(event.text)
+        seconds = event.samples / self._sample_rate
+        entry.handle.mark_heard(event.step, event.text, seconds=seconds, aligned=event.aligned)
         if entry.content.text is not None or entry.content.audio is None:
             final = AgentTextEvent(f"{event.speech}.{event.step}", "", final=True, interrupted=event.what == "stopped")
             self._session.emit("agent_text", final)
