@@ -131,6 +131,7 @@ class Conversation:
                 self.hooks.append(command)
             case RunTool(call=call):
                 assert call.call_id not in self.tools_run, "a tool run twice"
+                assert command.speech in self.created, "a tool of an answer that may be discarded"
                 self.tools_run.append(call.call_id)
                 self.tools[call.call_id] = command
             case Commit(item):
@@ -271,7 +272,7 @@ class Conversation:
             go_on = self.chance.random() < 0.8
             if not go_on:
                 self.stopped_turns.add(hook.turn)
-            self.feed(HookFinished(hook.turn, go_on, hook.text))
+            self.feed(HookFinished(hook.turn, go_on, hook.text, changed=self.chance.random() < 0.2))
 
     def tool_returns(self) -> None:
         if self.tools:
@@ -345,7 +346,9 @@ def test_what_always_holds(seed: int, length: int) -> None:
     interruption = InterruptionRules(
         enabled=chance.random() < 0.9, pause=chance.random() < 0.7, min_words=chance.choice((1, 1, 2))
     )
-    rules = DialogRules(transcript_timeout=3.0, max_tool_steps=2, interruption=interruption)
+    rules = DialogRules(
+        transcript_timeout=3.0, max_tool_steps=2, interruption=interruption, preemptive=chance.random() < 0.5
+    )
     talk = Conversation(chance, rules)
     talk.feed(Started())
     for _ in range(length):

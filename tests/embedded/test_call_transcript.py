@@ -9,7 +9,7 @@ def test_deltas_of_one_stream_join() -> None:
     transcript = Transcript()
     transcript.begin("s1", speaker="agent", segment="SG_1", now=1.0)
     transcript.append("s1", "It is ")
-    transcript.append("noon.")
+    transcript.append("s1", "noon.")
     assert transcript.open("agent")
     ended = transcript.end("s1", final=True)
     assert ended is not None

@@ -188,7 +188,12 @@ async def test_a_taken_port_is_an_error_and_leaves_nothing_open(console: Console
         await serve(app, port=console.port)
 
 
-def test_the_policy_allows_the_media_server_in_its_scheme_only() -> None:
+async def test_the_policy_allows_the_media_server_in_its_own_scheme_only(static: Path) -> None:
     cloud = ServerSettings(url="wss://x.livekit.cloud", api_key="k", api_secret="s")
-    app = console_app(ConsoleState(server=cloud, agents=tuple, worker=lambda: ("ready", "")), static=Path())
-    assert len(app.middlewares) == 1
+    app = console_app(ConsoleState(server=cloud, agents=tuple, worker=lambda: ("ready", "")), static=static)
+    runner, port = await serve(app, port=0)
+    async with ClientSession() as client, client.get(f"http://{HOST}:{port}/") as response:
+        policy = response.headers["Content-Security-Policy"]
+    await runner.cleanup()
+    assert "connect-src 'self' wss://x.livekit.cloud https://x.livekit.cloud wss://*.livekit.cloud" in policy
+    assert "ws://" not in policy

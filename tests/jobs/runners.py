@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from greenroom.settings import Settings
 
 
 class Runner:
+    ballast = bytearray()
+
     def boot(self, settings: bytes, agent: str) -> None:
         self.settings = Settings.decode(settings)
         match agent:
@@ -30,7 +33,7 @@ class Runner:
             case "dying":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hanging":
-                time.sleep(3600)
+                self._hang()
             case "mended" if not Path(self.settings.worker.state_dir, "mended").exists():
                 raise RuntimeError("not mended")
             case "looping":
@@ -54,7 +57,7 @@ class Runner:
             case "crashes":
                 ctypes.string_at(0)
             case "hangs":
-                time.sleep(3600)
+                self._hang()
             case "stubborn":
                 await self._ignore_cancel()
             case "cancellable":
@@ -67,7 +70,7 @@ class Runner:
                 self.thread = threading.Thread(target=time.sleep, args=(3600,))
                 self.thread.start()
             case "reports":
-                Path(job.attributes["to"]).write_text(self._facts())
+                await asyncio.to_thread(Path(job.attributes["to"]).write_text, self._facts())
                 await control.end_asked.wait()
             case _:
                 await control.end_asked.wait()
@@ -80,19 +83,22 @@ class Runner:
             except asyncio.CancelledError:
                 continue
 
+    def _hang(self) -> None:
+        time.sleep(3600)
+
     def _facts(self) -> str:
-        files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
+        # Beside the standard ones.
+        files = [
+            os.readlink(path) for path in Path("/proc/self/fd").iterdir() if int(path.name) > 2 and path.is_symlink()
+        ]
         facts = {
             "session": os.getsid(0) == os.getpid(),
             "threads": len(os.listdir("/proc/self/task")),
-            "files": sorted(file for file in files if not file.startswith(("/dev", "/proc"))),
+            "files": sorted(file for file in files if not file.startswith("/proc")),
             "oom": Path("/proc/self/oom_score_adj").read_text().strip(),
             "name": Path("/proc/self/comm").read_text().strip(),
+            "faulthandler": faulthandler.is_enabled(),
             "sigterm_ignored": signal.getsignal(signal.SIGTERM) == signal.SIG_IGN,
             "openblas": os.environ["OPENBLAS_NUM_THREADS"],
         }
         return repr(facts)
-
-
-def _is_open(fd: str) -> bool:
-    return Path(f"/proc/self/fd/{fd}").exists() or os.path.islink(f"/proc/self/fd/{fd}")

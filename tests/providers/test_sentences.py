@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.providers.sentences import SentenceSplitter, sentences, speakable
@@ -128,6 +128,7 @@ PIECES = [*"abcXYZ 019.,!?;:…\n\"'”)(-。！「」、é\u0301\u200d👋½", 
 TEXT = st.lists(st.sampled_from(PIECES), max_size=200).map("".join)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(TEXT, st.text(max_size=100)), st.data(), st.sampled_from([20, 60, 250]), st.sampled_from([0, 10]))
 def test_pieces_change_nothing_and_nothing_is_lost(text: str, data: st.DataObject, longest: int, clause: int) -> None:
     whole = split(text, longest=longest, first_clause=clause)
@@ -140,6 +141,7 @@ def test_pieces_change_nothing_and_nothing_is_lost(text: str, data: st.DataObjec
     assert [*got, *splitter.flush()] == whole
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(TEXT)
 def test_every_sentence_but_the_last_has_words(text: str) -> None:
     assert all(speakable(sentence) for sentence in split(text)[:-1])

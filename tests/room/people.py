@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -37,14 +37,18 @@ class Record(list[T], Generic[T]):
         self.append(item)
         self._added.set()
 
+    def touch(self) -> None:
+        """An item has changed."""
+        self._added.set()
+
     async def until(self, fulfilled: Callable[[list[T]], bool], *, timeout: float = PATIENCE) -> None:
         try:
             async with asyncio.timeout(timeout):
-                while not fulfilled(self):
+                while not (self and fulfilled(self)):
                     self._added.clear()
                     await self._added.wait()
         except TimeoutError:
-            raise AssertionError(f"did not come: {list(self)}") from None
+            raise AssertionError(f"did not come; the last of {len(self)}: {self[-5:]}") from None
 
 
 @dataclass
@@ -173,6 +177,14 @@ class Person:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def hear_until(self, when: float) -> None:
+        """Listen until the loop's clock says ``when``."""
+        await self.heard.until(lambda heard: heard[-1][0] > when)
+
+    async def hear_sound(self, seconds: float) -> None:
+        """Listen until so much sound has come."""
+        await self.heard.until(lambda _: self.sound() > seconds)
+
     def loud(self) -> list[float]:
         """When sound arrived: the times of the pieces of 10 ms that held any."""
         return [at for at, pcm in self.heard if np.abs(pcm).max() > LOUD]
@@ -180,6 +192,13 @@ class Person:
     def sound(self) -> float:
         """Seconds of sound heard."""
         return sum(int(np.count_nonzero(np.abs(pcm) > LOUD)) for _, pcm in self.heard) / 24_000
+
+    def longest_pause(self) -> float:
+        """Seconds of the longest silence between the first sound heard and the last."""
+        if not self.heard:
+            return 0.0
+        sounds = np.flatnonzero(np.abs(np.concatenate([pcm for _, pcm in self.heard])) > LOUD)
+        return float(np.diff(sounds).max(initial=0)) / 24_000
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -196,11 +215,13 @@ class Person:
     async def _read(self, reader: rtc.TextStreamReader, identity: str) -> None:
         stream = Stream(identity, dict(reader.info.attributes or {}), [])
         self.streams.add(stream)
-        async for piece in reader:
-            stream.pieces.append(piece)
-        stream.attributes.update(reader.info.attributes or {})
-        stream.closed = True
-        self.streams._added.set()
+        with suppress(rtc.StreamError):  # we left while it was open
+            async for piece in reader:
+                stream.pieces.append(piece)
+                self.streams.touch()
+            stream.attributes.update(reader.info.attributes or {})
+            stream.closed = True
+            self.streams.touch()
 
 
 class House:

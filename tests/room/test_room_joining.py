@@ -11,7 +11,7 @@ from livekit import api, rtc
 
 from greenroom.room.caller import Departure, EndReason
 from greenroom.room.room import AgentRoom, JoinFailed, RoomEnded, RoomTimes, WrongRoom
-from tests.room.people import House, Listener
+from tests.room.people import House, Listener, Record
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +73,9 @@ async def test_another_room_of_the_same_name_is_left_at_once(house: House) -> No
     with pytest.raises(WrongRoom, match="RM_other"):
         await house.agent(listener, sid="RM_other")
     assert listener.told == []
-    assert await house.present() == {"ann"}
+    async with asyncio.timeout(5):  # a participant who is not seen out stays for twenty seconds
+        while await house.present() != {"ann"}:
+            pass
 
 
 async def test_a_token_for_another_room_is_refused(house: House) -> None:
@@ -82,17 +84,34 @@ async def test_a_token_for_another_room_is_refused(house: House) -> None:
         await agent.join(house.server.url, house.token("agent", agent=True, room="elsewhere"), room=house.room)
 
 
-async def test_a_refused_token_is_neither_told_nor_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+class LogLines(logging.Handler):
+    """What is logged, from whichever thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: Record[str] = Record()
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._loop.call_soon_threadsafe(self.lines.add, record.getMessage())
+
+
+async def test_a_refused_token_is_neither_told_nor_logged(house: House) -> None:
     token = house.token("agent", agent=True)
     body = token[: token.rindex(".")]
     forged = f"{body}.{'A' * 43}"
-    agent = AgentRoom(Listener())
-    with caplog.at_level(logging.DEBUG), pytest.raises(JoinFailed, match="401") as caught:
-        await agent.join(house.server.url, forged)
-    await agent.leave()
-    logged = " ".join(record.getMessage() for record in caplog.records)
-    assert "401" in logged
-    for text in (str(caught.value), repr(caught.value), logged):
+    logger, log = logging.getLogger("livekit"), LogLines()
+    logger.addHandler(log)
+    try:
+        agent = AgentRoom(Listener())
+        with pytest.raises(JoinFailed, match="401") as caught:
+            await agent.join(house.server.url, forged)
+        # The client hands its log over in bundles, some time later; this is the line that quotes the token.
+        await log.lines.until(lambda lines: any("error while connecting" in line for line in lines))
+    finally:
+        logger.removeHandler(log)
+    assert any("invalid token: ***" in line for line in log.lines)
+    for text in (str(caught.value), repr(caught.value), *log.lines):
         assert body not in text
     assert caught.value.__cause__ is None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from greenroom import Agent, ChatContext, Message, ProviderError, RunContext, StopResponse, function_tool
-from greenroom.dialog.dialog import Dialog
+from greenroom.dialog.dialog import Dialog, DialogRules
 from greenroom.dialog.events import AgentState
 from greenroom.providers import ToolCall
 from greenroom.session.session import SessionOptions
@@ -291,3 +291,36 @@ async def test_a_journal_replays_to_the_same_commands() -> None:
         commands = [command for now, event in s.journal for command in dialog.handle(event, now)]
         history = [c.item for c in commands if type(c).__name__ == "Commit"]  # type: ignore[union-attr]
         assert history == list(s.session.history)
+
+
+def early() -> SessionOptions:
+    return SessionOptions(rules=DialogRules(preemptive=True))
+
+
+@virtual_time
+async def test_an_early_answer_saves_the_models_time() -> None:
+    slow = Answer("It is noon.", first_token=0.3)
+    gaps: list[float] = []
+    for options in (SessionOptions(), early()):
+        async with scene(heard=["what time is it"], answers=[slow], options=options) as s:
+            question = s.user.speak(1.0)
+            await s.until(asyncio.get_running_loop().time() + 6.0)
+            assert question.end is not None
+            gaps.append(s.out.heard[-1].at - question.end)
+            assert s.said() == [("user", "what time is it"), ("assistant", "It is noon.")]
+            assert s.session.wasted_tokens == 0
+    assert gaps[0] - gaps[1] > 0.1
+    assert gaps[1] < 0.9
+
+
+@virtual_time
+async def test_an_early_answer_to_half_a_question_is_dropped_and_counted() -> None:
+    answers = [Answer("You never hear this.", first_token=0.01), "Rome is fine."]
+    async with scene(heard=["what about", "Rome"], answers=answers, options=early()) as s:
+        s.user.speak(1.0)
+        s.user.silence(0.4)
+        s.user.speak(0.6)
+        await s.until(8.0)
+        assert s.said() == [("user", "what about Rome"), ("assistant", "Rome is fine.")]
+        assert s.llm.closed_early + s.session.wasted_tokens > 0
+        assert len(s.times("speech_created")) == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -51,6 +53,13 @@ AGENTS = st.fixed_dictionaries({"llm": st.fixed_dictionaries({"plugin": st.just(
 FILES = TREES | st.fixed_dictionaries(
     {"agents": st.lists(AGENTS | TREES, min_size=1, max_size=3)}, optional={"worker": TREES}
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def path_as_before() -> Iterator[None]:
+    before = [*sys.path]
+    yield
+    sys.path[:] = before
 
 
 def reads(data: bytes) -> None:

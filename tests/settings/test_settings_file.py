@@ -246,15 +246,15 @@ def test_text_from_the_environment_stays_text(write: Write) -> None:
     assert (settings.agents[0].name, settings.agents[0].warm) == ("12", 3)
 
 
-def test_agents_are_told_apart_by_name_namespace_and_job_type(write: Write) -> None:
+def test_agents_are_told_apart_by_their_names_alone(write: Write) -> None:
     file = write(
         "agents:\n"
         "  - {name: a, llm: {plugin: script}}\n"
-        "  - {name: a, namespace: night, llm: {plugin: script}}\n"
-        "  - {name: a, job_types: [publisher], llm: {plugin: script}}\n"
+        "  - {name: b, job_types: [room, publisher, participant], llm: {plugin: script}}\n"
         "  - {llm: {plugin: script}}\n"
+        "  - {name: a, namespace: night, job_types: [publisher], llm: {plugin: script}}\n"
     )
-    assert len(load(file, environ=SERVER).agents) == 4
+    assert mistakes(file) == ["5: agents[3].name: 'a' is agents[0]'s too, on line 2; expected a name of its own"]
 
 
 def test_two_agents_without_a_name_are_the_same(write: Write) -> None:

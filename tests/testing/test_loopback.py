@@ -10,6 +10,7 @@ import pytest
 
 from greenroom.audio import AudioFrame, Pcm, rms
 from greenroom.errors import LocalProtocolError
+from greenroom.session.media import AudioInput, AudioOutput
 from greenroom.testing.loopback import LoopbackInput, LoopbackOutput
 from greenroom.testing.virtual_time import virtual_time
 
@@ -66,8 +67,9 @@ async def test_after_the_script_comes_silence_and_later_words_are_heard() -> Non
     loudness: list[float] = []
 
     async def listen() -> None:
-        async for frame in microphone.frames(16_000):
-            loudness.append(rms(frame.pcm))
+        source: AudioInput = microphone
+        async for frame in source.frames(16_000):
+            loudness.append(rms(frame.pcm))  # noqa: PERF401  (the list is read while it grows)
 
     listener = asyncio.create_task(listen())
     await asyncio.sleep(1.0)
@@ -177,7 +179,8 @@ async def test_a_cancelled_push_frees_the_output() -> None:
 
 @virtual_time
 async def test_ready_waits_for_a_listener() -> None:
-    output, loop = LoopbackOutput(ready=False), asyncio.get_running_loop()
-    loop.call_at(2.0, output.set_ready, True)
+    loopback, loop = LoopbackOutput(ready=False), asyncio.get_running_loop()
+    output: AudioOutput = loopback
+    loop.call_at(2.0, loopback.set_ready, True)
     await output.wait_ready()
     assert loop.time() == 2.0

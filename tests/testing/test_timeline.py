@@ -85,9 +85,13 @@ def test_an_unexpected_command_fails_at_the_next_event_and_at_the_end() -> None:
 
 
 def test_an_error_in_the_block_is_not_hidden_by_the_end() -> None:
-    with pytest.raises(KeyError), line(Alarm(), ignore=()) as timeline:
-        timeline.at(0.0, Start(1.0))
-        raise KeyError
+    def block() -> None:
+        with line(Alarm(), ignore=()) as timeline:
+            timeline.at(0.0, Start(1.0))
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        block()
 
 
 def test_a_restless_machine_is_called_stuck() -> None:

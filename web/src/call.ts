@@ -30,7 +30,7 @@ import {
   TRANSCRIPTION_FINAL,
   TRANSCRIPTION_TOPIC,
 } from "./protocol";
-import type { Transcript } from "./transcript";
+import type { Ending, Transcript } from "./transcript";
 
 export type Connection = "idle" | "connecting" | "connected" | "reconnecting";
 export type Microphone = "off" | "starting" | "on" | "muted";
@@ -56,6 +56,7 @@ export class Call {
   #patience: ReturnType<typeof setTimeout> | undefined;
   #track: LocalAudioTrack | undefined;
   #typed = 0;
+  #unechoed: string[] = [];
   #absenceTold = false;
   #ended = false;
 
@@ -146,8 +147,9 @@ export class Call {
 
   /** Say it in writing. Rejects when the room cannot take it now. */
   async type(text: string): Promise<void> {
+    this.#unechoed.push(text);
     await this.#room.localParticipant.sendText(text, { topic: CHAT_TOPIC });
-    this.transcript.add(`typed-${++this.#typed}`, "user", text);
+    this.transcript.add(`typed-${++this.#typed}`, "user", text, { final: true });
   }
 
   startPlayback(): Promise<void> {
@@ -214,17 +216,35 @@ export class Call {
 
   async #read(reader: TextStreamReader, sender: string): Promise<void> {
     const speaker = sender === this.#room.localParticipant.identity ? "user" : "agent";
-    const stream = this.transcript.open(reader.info.attributes?.[SEGMENT_ID] ?? reader.info.id, speaker);
+    const segment = reader.info.attributes?.[SEGMENT_ID] ?? reader.info.id;
+    if (speaker === "user") {
+      const text = await reader.readAll().catch(() => "");
+      if (!this.#echoed(text)) this.transcript.add(segment, "user", text, this.#ending(reader));
+      return;
+    }
+    const stream = this.transcript.open(segment, speaker);
     try {
       for await (const piece of reader) stream.append(piece);
     } catch {
       // Cut off with the connection: what has come stays.
     }
+    stream.close(this.#ending(reader));
+  }
+
+  #ending(reader: TextStreamReader): Ending {
     const attributes = reader.info.attributes ?? {};
-    stream.close({
+    return {
       final: attributes[TRANSCRIPTION_FINAL] === "true",
       interrupted: attributes[INTERRUPTED] === "true",
-    });
+    };
+  }
+
+  /** An agent may tell what was typed as a turn of the user's, as it does with speech: it is shown already. */
+  #echoed(text: string): boolean {
+    const index = this.#unechoed.indexOf(text.trim());
+    if (index < 0) return false;
+    this.#unechoed.splice(0, index + 1);
+    return true;
   }
 
   async #explainAbsence(): Promise<void> {
@@ -246,7 +266,7 @@ export class Call {
     for (const player of this.#players) player.remove();
     this.#room.unregisterTextStreamHandler(TRANSCRIPTION_TOPIC);
     void this.#room.disconnect();
-    if (problem) this.listener.problem(problem);
+    this.listener.problem(problem);
   }
 }
 

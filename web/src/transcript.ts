@@ -49,11 +49,11 @@ export class Transcript {
     };
   }
 
-  /** A line that is complete at once: typed by the user. */
-  add(segment: string, speaker: Speaker, text: string): void {
+  /** A stream whose text came in one piece. */
+  add(segment: string, speaker: Speaker, text: string, ending: Ending): void {
     const stream = this.open(segment, speaker);
     stream.append(text);
-    stream.close({ final: true });
+    stream.close(ending);
   }
 
   clear(): void {
@@ -66,8 +66,13 @@ export class Transcript {
   }
 }
 
+/** How a stream closed: whether its segment is complete, and whether the speaker was cut off. */
+export interface Ending {
+  readonly final: boolean;
+  readonly interrupted?: boolean;
+}
+
 export interface TranscriptStream {
   append(piece: string): void;
-  /** The stream has ended; `final` says whether the segment has. */
-  close(ending: { final: boolean; interrupted?: boolean }): void;
+  close(ending: Ending): void;
 }

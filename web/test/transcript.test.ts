@@ -50,8 +50,8 @@ test("a late piece of an older stream changes nothing", () => {
 
 test("both sides may use the same segment id", () => {
   const { transcript } = recording();
-  transcript.add("1", "user", "Hello.");
-  transcript.add("1", "agent", "Hello to you.");
+  transcript.add("1", "user", "Hello.", { final: true });
+  transcript.add("1", "agent", "Hello to you.", { final: true });
   assert.deepEqual(transcript.lines.map((line) => line.speaker), ["user", "agent"]);
 });
 

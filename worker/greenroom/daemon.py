@@ -67,10 +67,10 @@ class Daemon:
     async def run(self) -> int:
         """Warm up, register, serve, drain. The exit code: 0 when it was asked to stop."""
         loop = asyncio.get_running_loop()
-        folder = private(Path(self._settings.worker.run_dir) if self._settings.worker.run_dir else run_dir(os.environ))
-        log.info("starting", version=__version__, pid=os.getpid(), run_dir=str(folder))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop, number)
+        folder = private(Path(self._settings.worker.run_dir) if self._settings.worker.run_dir else run_dir(os.environ))
+        log.info("starting", version=__version__, pid=os.getpid(), run_dir=str(folder))
         pool = self._pool = Pool(
             self._settings,
             run_dir=folder,

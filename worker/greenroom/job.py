@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +25,8 @@ from greenroom.providers.registry import build
 from greenroom.providers.stt import STT
 from greenroom.providers.tts import TTS
 from greenroom.providers.vad import VAD
+from greenroom.redaction import hide
+from greenroom.reference import resolve
 from greenroom.room.room import AgentRoom, EndReason, LinkedParticipant, RoomEnded, RoomTimes
 from greenroom.session.agent import Agent
 from greenroom.session.hooks import AgentStateChangedEvent, AgentTextEvent, CloseEvent, UserInputTranscribedEvent
@@ -67,18 +67,12 @@ class DeclaredAgent(Agent):
             self.session.say(self._greeting)
 
 
-def load_agent(settings: AgentSettings) -> type[Agent] | None:
+def load_agent(settings: AgentSettings, *, beside: str) -> type[Agent] | None:
     """The class that ``agent: module:Class`` names; ``None`` for an agent that is declared in the YAML.
 
-    Raises ``BootFailed`` that says what is missing; whatever the user's module raises comes through.
+    ``beside``: the settings file, near which the module is looked up. Raises ``BadReference`` that says what is wrong.
     """
-    if not settings.agent:
-        return None
-    module, _, name = settings.agent.partition(":")
-    found = getattr(import_module(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise BootFailed(f"agent: {settings.agent} is {type(found).__name__}; expected a subclass of greenroom.Agent")
-    return found
+    return resolve(settings.agent, kind=Agent, beside=beside) if settings.agent else None
 
 
 class Runner:
@@ -94,10 +88,8 @@ class Runner:
         """Import the user's module and load the models: all that can be done before a job is known. Blocks."""
         self._settings = Settings.decode(settings)
         chosen = self._agent_settings = next(entry for entry in self._settings.agents if entry.name == agent)
-        for folder in (str(Path.cwd()), str(Path(self._settings.file).resolve().parent)):
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
-        self._agent_class = load_agent(chosen)
+        hide(self._settings.server.api_secret)
+        self._agent_class = load_agent(chosen, beside=self._settings.file)
         providers = self._providers = _Providers(
             build("vad", chosen.vad) if chosen.vad else None,
             build("stt", chosen.stt) if chosen.stt else None,
@@ -112,6 +104,7 @@ class Runner:
         """Serve one job to its end."""
         if self._settings is None or self._agent_settings is None:
             raise BootFailed("a job came before the boot")
+        hide(job.token)
         call = _Call(job, control, self._settings, self._agent_settings)
         await call.serve(self._make_agent(self._agent_settings), self._providers)
 
@@ -133,9 +126,7 @@ class _Call:
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._session: AgentSession | None = None
         self._segments: dict[str, str] = {}
-        self._room = AgentRoom(
-            self, participant=job.participant, times=RoomTimes(connect=self._deadlines.connect)
-        )
+        self._room = AgentRoom(self, participant=job.participant, times=RoomTimes(connect=self._deadlines.connect))
 
     async def serve(self, agent: Agent, providers: _Providers) -> None:
         control, room = self._control, self._room
@@ -278,6 +269,7 @@ def session_options(turns: TurnSettings, *, max_tool_steps: int) -> SessionOptio
                 backchannels=interruption.backchannels,
             ),
             max_tool_steps=max_tool_steps,
+            preemptive=turns.preemptive_generation,
         ),
         voice=SegmentRules(
             threshold=voice.threshold,

@@ -63,7 +63,7 @@ def _import(name: str, folders: list[str]) -> ModuleType:
         raise
     # The user's code may raise whatever it likes, and exit the process too.
     except BaseException as error:
-        said = redact(" ".join(str(error).split()))
+        said = redact(" ".join(str(error.msg if isinstance(error, SyntaxError) else error).split()))
         text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise BadReference(
             f"importing {name} raised {text} ({_where(error)}); expected an import that works"

@@ -148,6 +148,7 @@ class TurnSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     min_delay: Seconds = 0.5
     transcript_timeout: PositiveSeconds = 10.0
+    preemptive_generation: bool = False
     voice_activity: VoiceActivitySettings = VoiceActivitySettings()
     interruption: InterruptionSettings = InterruptionSettings()
 

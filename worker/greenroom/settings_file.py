@@ -213,25 +213,20 @@ class _Rules:
                 self._document.complain((*place, *problem[0]), redact(problem[1]))
 
     def _names(self) -> None:
-        """The server tells workers apart by name, namespace and job type."""
-        taken: dict[tuple[str, str, str], int] = {}
+        """An agent is known by its name: to whoever dispatches it, and to the processes that serve it."""
+        taken: dict[str, int] = {}
         for index, agent in self._agents:
-            if not isinstance(agent, dict):
+            name = agent.get("name", "") if isinstance(agent, dict) else BROKEN
+            if name is BROKEN or not isinstance(name, str):
                 continue
-            name, namespace = agent.get("name", ""), agent.get("namespace", "")
-            kinds = agent.get("job_types", ["room"])
-            if BROKEN in (name, namespace) or not isinstance(kinds, list):
-                continue
-            identities = [(name, namespace, kind) for kind in kinds if kind is not BROKEN]
-            other = next((taken[one] for one in identities if one in taken), None)
-            if other is not None:
-                line = self._document.line(("agents", other, "name"))
+            if name in taken:
+                line = self._document.line(("agents", taken[name], "name"))
                 called = f"{name!r}" if name else "no name"
                 self._document.complain(
                     ("agents", index, "name"),
-                    f"{called} is agents[{other}]'s too, on line {line}; expected a name of its own",
+                    f"{called} is agents[{taken[name]}]'s too, on line {line}; expected a name of its own",
                 )
-            taken = {**dict.fromkeys(identities, index), **taken}
+            taken.setdefault(name, index)
 
 
 def _url_problem(url: str) -> str | None:

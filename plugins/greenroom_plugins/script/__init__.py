@@ -7,7 +7,7 @@
       first_token: 0.2                  # seconds until the first word, and between words; 0 by default
       gap: 0.03
       rules:
-        - instructions: greet           # a reply that nobody asked for: a pattern on the instructions given for it
+        - instructions: greet           # a reply that nobody asked for: on its and the agent's instructions
           say: Hello, this is the Blue Door. How can I help?
         - when: "what time|how late"    # patterns on what the user said last; letter case does not matter
           say: ["It is {time}.", "Still {time}."]       # in turn

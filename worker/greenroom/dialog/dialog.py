@@ -8,7 +8,9 @@ It has parts (``TurnTaker`` for the user's side, ``SpeechScheduler`` for the age
    (``interruption``).
 3. Answers to turns go ahead of whatever else waits with the same priority.
 4. The states of agent and user follow from what was played and heard, never from what was asked for.
-5. After ``Close`` nothing is commanded.
+5. With ``preemptive``, the answer to a turn is begun when its words are final, before it is committed. It is kept if
+   the turn is committed with these words, its hook changed nothing, and nothing joined the history meanwhile.
+6. After ``Close`` nothing is commanded.
 """
 
 from __future__ import annotations
@@ -62,13 +64,24 @@ class DialogRules:
     """The settings that decisions depend on. Seconds.
 
     ``min_delay``: silence after the last voiced sample that ends a turn. ``transcript_timeout``: how long a turn waits
-    for words that the transcriber owes. ``max_tool_steps``: rounds of tool calls in one speech.
+    for words that the transcriber owes. ``max_tool_steps``: rounds of tool calls in one speech. ``preemptive``: begin
+    answers early.
     """
 
     min_delay: float = 0.5
     transcript_timeout: float = 10.0
     interruption: InterruptionRules = field(default_factory=InterruptionRules)
     max_tool_steps: int = 3
+    preemptive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """What an answer was begun on. ``items``: how many the history held."""
+
+    turn: str
+    text: str
+    items: int
 
 
 class Dialog:
@@ -78,6 +91,8 @@ class Dialog:
         rules = rules or DialogRules()
         self._rules = rules
         self._items = 0
+        self._early: _Early | None = None
+        self._early_count = 0
         self._turns = TurnTaker(min_delay=rules.min_delay, transcript_timeout=rules.transcript_timeout)
         self._speeches = SpeechScheduler(new_item_id=self._new_item_id, max_tool_steps=rules.max_tool_steps)
         self._started = False
@@ -142,6 +157,7 @@ class Dialog:
         if any(isinstance(command, Announce) and isinstance(command.notice, TurnCommitted) for command in settled):
             settled += self._silence_for_turn(now)
         commands += settled
+        commands += self._begin_early(now)
         commands += self._interrupt(now)  # a turn that came to nothing lets a paused speech go on
         speaks, waits = self._turns.state is Taking.SPEAKING, self._turns.hooking
         commands += self._speeches.settle(now, user_speaks=speaks, turn_waits=waits)
@@ -168,6 +184,25 @@ class Dialog:
                 return self._speeches.end_early(active, EndReason.INTERRUPTED, now)
             case _:
                 return []
+
+    def _begin_early(self, now: float) -> list[Command]:
+        """Begin the answer to the turn that is about to be committed; drop one that was begun on other words."""
+        if not self._rules.preemptive:
+            return []
+        commands: list[Command] = []
+        foreseen = self._turns.foreseen
+        early = self._early
+        if early is not None and (early.turn, early.text) != foreseen and early.turn != self._turns.committed:
+            commands += self._drop_early()
+        if foreseen is None or self._early is not None or self._closing is not None:
+            return commands
+        self._early_count += 1
+        self._early = _Early(*foreseen, self._items)
+        return commands + self._speeches.park(f"early_{self._early_count}", foreseen[1], now)
+
+    def _drop_early(self) -> list[Command]:
+        self._early = None
+        return self._speeches.discard()
 
     def _silence_for_turn(self, now: float) -> list[Command]:
         active = self._speeches.active
@@ -232,11 +267,21 @@ class Dialog:
 
     def _on_hook_finished(self, event: HookFinished, now: float) -> list[Command]:
         turn, commands = self._turns.hook_finished(event)
-        if turn is None or not event.go_on or self._closing is not None:
+        if turn is None:
             return commands
+        if not event.go_on or self._closing is not None:
+            drop = self._early is not None and self._early.turn == turn.id
+            return self._drop_early() + commands if drop else commands
+        early = self._early
+        fits = early == _Early(turn.id, event.text, self._items) and not event.changed and self._speeches.parked_well
+        commands = [Commit(Message(self._new_item_id(), "user", event.text)), *self._supersede(now), *commands]
+        if fits:
+            self._early = None
+            return commands + self._speeches.adopt()
+        if early is not None and early.turn == turn.id:
+            commands += self._drop_early()
         request = SpeechRequested(f"reply_{turn.id}", "turn", place="next")
-        user = Commit(Message(self._new_item_id(), "user", event.text))
-        return [user, *self._supersede(now), *self._speeches.request(request, now, turn=turn.id), *commands]
+        return commands + self._speeches.request(request, now, turn=turn.id)
 
     def _on_requested(self, event: SpeechRequested, now: float) -> list[Command]:
         if self._closing is not None:
@@ -270,6 +315,7 @@ class Dialog:
         commands: list[Command] = []
         if self._closing is None:
             self._closing = event.reason
+        commands += self._drop_early()
         if not event.drain:
             for speech in self._speeches.live:
                 commands += self._speeches.end_early(speech, EndReason.CLOSED, now)

@@ -24,6 +24,7 @@ __all__ = [
     "Command",
     "Commit",
     "Drop",
+    "EarlyReplyDiscarded",
     "EndReason",
     "Event",
     "FalseInterruption",
@@ -150,11 +151,15 @@ class UserTyped:
 
 @dataclass(frozen=True, slots=True)
 class HookFinished:
-    """``on_user_turn_completed`` returned. ``go_on``: a reply is wanted. ``text``: the words as the hook left them."""
+    """``on_user_turn_completed`` returned. ``go_on``: a reply is wanted. ``text``: the words as the hook left them.
+
+    ``changed``: it changed what the model is to be told, so that an answer begun before it is worth nothing.
+    """
 
     turn: str
     go_on: bool
     text: str
+    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +325,13 @@ class Backchannel:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyReplyDiscarded:
+    """An answer that was begun before its turn was committed, and that came to nothing."""
+
+    speech: str
+
+
+@dataclass(frozen=True, slots=True)
 class FalseInterruption:
     """A speech that was paused because the user seemed to speak goes on where it stopped."""
 
@@ -361,6 +373,7 @@ Notice: TypeAlias = (
     | UserTranscribed
     | TurnCommitted
     | Backchannel
+    | EarlyReplyDiscarded
     | FalseInterruption
     | TurnTimedOut
     | SpeechCreated
@@ -382,10 +395,14 @@ class RunHook:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Begin to make the text of a speech's step: from the model, or from what ``say`` was given."""
+    """Begin to make the text of a speech's step: from the model, or from what ``say`` was given.
+
+    ``user_text``: words of a turn that is not committed yet; the answer to them may be discarded unheard.
+    """
 
     speech: str
     step: int
+    user_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from greenroom.dialog.events import (
     Command,
     Commit,
     Drop,
+    EarlyReplyDiscarded,
     EndReason,
     FalseInterruption,
     Generate,
@@ -57,6 +58,7 @@ class SpeechScheduler:
         self._new_item_id = new_item_id
         self._max_tool_steps = max_tool_steps
         self._speeches: dict[str, Speech] = {}
+        self._parked: Speech | None = None
         self._calls: dict[str, tuple[Speech, Step]] = {}
         self._arrivals = 0
         self._stop_due: float | None = None
@@ -111,6 +113,47 @@ class SpeechScheduler:
             commands.append(Commit(Message(self._new_item_id(), "user", event.user_input), speech.id))
         return commands + self._make_next_step(speech)
 
+    def park(self, speech_id: str, user_text: str, now: float) -> list[Command]:
+        """Begin to make an answer that nobody may hear yet, and none of whose tools may run."""
+        self._arrivals += 1
+        self._parked = Speech(
+            id=speech_id,
+            source="turn",
+            priority=5,
+            place="next",
+            arrival=self._arrivals,
+            allow_interruptions=True,
+            in_history=True,
+            requested=now,
+            sounding=Sounding.PARKED,
+        )
+        return self._make_next_step(self._parked, user_text)
+
+    @property
+    def parked_well(self) -> bool:
+        """There is a parked answer, and it has not failed."""
+        return self._parked is not None and self._parked.making in (Making.RUNNING, Making.MADE)
+
+    def adopt(self) -> list[Command]:
+        """The turn was committed as it was foreseen: the parked answer is its answer."""
+        speech, self._parked = self._parked, None
+        if speech is None:
+            return []
+        speech.sound(Sounding.QUEUED)
+        self._speeches[speech.id] = speech
+        commands: list[Command] = [Announce(SpeechCreated(speech.id, speech.source))]
+        if speech.making is Making.MADE:
+            commands += self._run_tools(speech)
+        return commands
+
+    def discard(self) -> list[Command]:
+        """The turn went on, or was changed: the parked answer is worth nothing."""
+        speech, self._parked = self._parked, None
+        if speech is None:
+            return []
+        speech.make(Making.CANCELLED)
+        return [CancelGeneration(speech.id), Announce(EarlyReplyDiscarded(speech.id))]
+
     def end_early(self, speech: Speech, reason: EndReason, now: float) -> list[Command]:
         """Interrupt, replace, supersede or close a speech; its tools run on."""
         if speech.sounding is Sounding.STOPPING:
@@ -139,7 +182,8 @@ class SpeechScheduler:
     # --- what became of a speech ----------------------------------------------------------------------------------
 
     def generated(self, event: Generated) -> list[Command]:
-        speech = self._speeches.get(event.speech)
+        parked = self._parked if self._parked is not None and self._parked.id == event.speech else None
+        speech = parked or self._speeches.get(event.speech)
         if speech is None or speech.making is not Making.RUNNING or event.step != speech.step.number:
             return [Drop("Generated", f"speech {event.speech} step {event.step} is not being made")]
         if event.what == "first":
@@ -149,20 +193,13 @@ class SpeechScheduler:
         if event.what == "failed":
             speech.make(Making.FAILED)
             speech.error = event.error or "the model failed"
-            return [] if speech.on_the_floor else [CancelGeneration(speech.id), *self._end(speech, EndReason.FAILED)]
+            if parked is not None or speech.on_the_floor:
+                return []
+            return [CancelGeneration(speech.id), *self._end(speech, EndReason.FAILED)]
         step.ended = True
+        step.asked = event.calls
         speech.make(Making.MADE)
-        commands: list[Command] = []
-        if step.number <= self._max_tool_steps:
-            for call in event.calls:
-                if call.call_id in self._calls:
-                    commands.append(Drop("Generated", f"tool call {call.call_id} was asked for before"))
-                    continue
-                step.calls.add(call.call_id)
-                speech.calls[call.call_id] = call
-                self._calls[call.call_id] = (speech, step)
-                commands.append(RunTool(speech.id, step.number, call))
-        return commands
+        return [] if parked is not None else self._run_tools(speech)
 
     def synthesised(self, event: Synthesised) -> list[Command]:
         speech = self._speeches.get(event.speech)
@@ -267,10 +304,26 @@ class SpeechScheduler:
 
     # --- pieces ---------------------------------------------------------------------------------------------------
 
-    def _make_next_step(self, speech: Speech) -> list[Command]:
+    def _make_next_step(self, speech: Speech, user_text: str = "") -> list[Command]:
         speech.steps.append(Step(len(speech.steps) + 1))
         speech.make(Making.RUNNING)
-        return [Generate(speech.id, speech.step.number)]
+        return [Generate(speech.id, speech.step.number, user_text)]
+
+    def _run_tools(self, speech: Speech) -> list[Command]:
+        """Run what the step that was just made asks for, each call once."""
+        step = speech.step
+        if step.number > self._max_tool_steps:
+            return []
+        commands: list[Command] = []
+        for call in step.asked:
+            if call.call_id in self._calls:
+                commands.append(Drop("Generated", f"tool call {call.call_id} was asked for before"))
+                continue
+            step.calls.add(call.call_id)
+            speech.calls[call.call_id] = call
+            self._calls[call.call_id] = (speech, step)
+            commands.append(RunTool(speech.id, step.number, call))
+        return commands
 
     def _synthesise(self, speech: Speech) -> list[Command]:
         step = speech.steps[speech.sounding_step - 1]

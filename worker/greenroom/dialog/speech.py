@@ -11,6 +11,7 @@ Making::
 
 Sounding::
 
+    PARKED (begun before its turn was committed) -> QUEUED
     QUEUED -> AUTHORISED -> PLAYING -> YIELDED -> QUEUED (next step) ...
                          ->            QUEUED (next step is there already)
                                        PAUSED -> PLAYING (it was a false alarm)
@@ -41,6 +42,7 @@ class Making(StrEnum):
 
 
 class Sounding(StrEnum):
+    PARKED = "parked"
     QUEUED = "queued"
     AUTHORISED = "authorised"
     PLAYING = "playing"
@@ -60,6 +62,7 @@ MAKING: dict[Making, frozenset[Making]] = {
 """Where the making of a speech may go from each state."""
 
 SOUNDING: dict[Sounding, frozenset[Sounding]] = {
+    Sounding.PARKED: frozenset({Sounding.QUEUED}),
     Sounding.QUEUED: frozenset({Sounding.AUTHORISED, Sounding.ENDED}),
     Sounding.AUTHORISED: frozenset(
         {Sounding.PLAYING, Sounding.STOPPING, Sounding.YIELDED, Sounding.QUEUED, Sounding.ENDED}
@@ -79,11 +82,12 @@ ON_THE_FLOOR = frozenset({Sounding.AUTHORISED, Sounding.PLAYING, Sounding.PAUSED
 
 @dataclass(slots=True)
 class Step:
-    """One round of text (and the tools it asked for). ``calls``: those that have not returned."""
+    """One round of text, and the tools that it ``asked`` for. ``calls``: those that have not returned."""
 
     number: int
     ended: bool = False
     text: str = ""
+    asked: tuple[RequestedCall, ...] = ()
     calls: set[str] = field(default_factory=set)
     wants_reply: bool = False
     sounded: bool = False

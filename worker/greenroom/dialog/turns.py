@@ -170,6 +170,17 @@ class TurnTaker:
         """What has been said in the turn that is being taken."""
         return self._turn.text if self._turn is not None else ""
 
+    @property
+    def foreseen(self) -> tuple[str, str] | None:
+        """The turn that would be committed if the user said no more: its id and words, once all are final."""
+        turn = self._turn
+        return (turn.id, turn.text) if turn is not None and turn.text and not turn.owing else None
+
+    @property
+    def committed(self) -> str:
+        """The turn whose hook runs; empty when there is none."""
+        return self._hooking.id if self._hooking is not None else ""
+
     def settle(self, now: float, *, aside: Callable[[str], bool]) -> list[Command]:
         """End the turn when its time has come. Call after every event.
 

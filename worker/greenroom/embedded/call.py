@@ -116,17 +116,18 @@ def _exit_code(error: Exception) -> CallExit:
 
 async def _call(options: CallOptions, *, report: CallReport, narrator: Narrator) -> CallExit:
     _check(options)
-    preparing = asyncio.create_task(_prepare(options, narrator))
+    recordings = [await asyncio.to_thread(recorded, path, sample_rate=SAMPLE_RATE) for path in options.wav]
+    synthesising = asyncio.create_task(_synthesise(options.say, narrator), name="synthesise")
     try:
         async with _reached(options, narrator) as line:
-            utterances = await preparing
+            utterances = [*await synthesising, *recordings]
             if line.worker is not None:
                 narrator.progress("Waiting for the worker")
                 await line.worker.wait_ready()
             await _Conversation(options, line=line, report=report, narrator=narrator).hold(utterances)
     finally:
-        preparing.cancel()
-        await asyncio.gather(preparing, return_exceptions=True)
+        synthesising.cancel()
+        await asyncio.gather(synthesising, return_exceptions=True)
     return CallExit.OK
 
 
@@ -139,13 +140,12 @@ def _check(options: CallOptions) -> None:
         raise SettingsError(f"{options.out}: there is no such folder", key="--out")
 
 
-async def _prepare(options: CallOptions, narrator: Narrator) -> list[Utterance]:
+async def _synthesise(texts: Sequence[str], narrator: Narrator) -> list[Utterance]:
     utterances = []
-    for text in options.say:
+    for text in texts:
         narrator.progress(f"Synthesising “{text}”")
         utterances.append(await spoken(text, sample_rate=SAMPLE_RATE))
-    recordings = [await asyncio.to_thread(recorded, path, sample_rate=SAMPLE_RATE) for path in options.wav]
-    return utterances + recordings
+    return utterances
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -36,30 +37,24 @@ def run(config: Path, *, port: int, reload: bool, open_browser: bool) -> int:
     """
     terminal = _Terminal()
     try:
-        return asyncio.run(_until_signal(_Dev(config, port=port, terminal=terminal), reload, open_browser))
+        asyncio.run(_until_signal(_Dev(config, port=port, open_browser=open_browser, terminal=terminal), reload=reload))
     except (GreenroomError, OSError) as error:
         terminal.fail(str(error))
         return 2 if isinstance(error, SettingsError) else 1
-    except KeyboardInterrupt:
-        return 0
-
-
-async def _until_signal(dev: _Dev, reload: bool, open_browser: bool) -> int:
-    task = asyncio.create_task(dev.run(reload=reload, open_browser=open_browser), name="dev")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop, task)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return 0
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
     return 0
 
 
+async def _until_signal(dev: _Dev, *, reload: bool) -> None:
+    task = asyncio.create_task(dev.run(reload=reload), name="dev")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, task)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 def _stop(task: asyncio.Task[None]) -> None:
+    """Once: a second Ctrl-C must not cut short what takes everything down, which is bounded in time."""
     if not task.cancelling():
         task.cancel()
 
@@ -85,25 +80,27 @@ class _Terminal:
 
 
 class _Dev:
-    def __init__(self, config: Path, *, port: int, terminal: _Terminal) -> None:
+    def __init__(self, config: Path, *, port: int, open_browser: bool, terminal: _Terminal) -> None:
         self._config = config
         self._port = port
+        self._open_browser = open_browser
         self._terminal = terminal
+        self._url = ""
+        self._greeted = False
         self._following: asyncio.Task[None] | None = None
 
-    async def run(self, *, reload: bool, open_browser: bool) -> None:
-        """Run until cancelled."""
+    async def run(self, *, reload: bool) -> None:
+        """Run until cancelled, or without ``reload`` until the worker ends: then raises ``WorkerFailed``."""
         observer = Observer(progress=self._terminal.tell, log=self._terminal.log)
         async with Stack(self._config, observer=observer) as stack:
             self._terminal.tell("Starting the worker")
             runner, port = await self._serve(stack)
+            self._url = f"http://{HOST}:{port}"
             try:
-                await self._work(stack, url=f"http://{HOST}:{port}", reload=reload, open_browser=open_browser)
+                await self._work(stack, reload=reload)
             finally:
                 self._terminal.tell("Stopping")
-                if self._following:
-                    self._following.cancel()
-                    await asyncio.gather(self._following, return_exceptions=True)
+                self._unfollow()
                 await runner.cleanup()
 
     async def _serve(self, stack: Stack) -> tuple[web.AppRunner, int]:
@@ -112,30 +109,25 @@ class _Dev:
             agents=lambda: tuple(agent.name for agent in stack.settings.agents),
             worker=lambda: (stack.worker.state, stack.worker.problem),
         )
-        for port in range(self._port, self._port + PORT_ATTEMPTS if self._port else 1):
-            with suppress(OSError):
+        last = self._port + PORT_ATTEMPTS - 1 if self._port else 0
+        for port in range(self._port, last + 1):
+            try:
                 return await serve(console_app(state, static=static_directory()), port=port)
-        raise OSError(
-            f"ports {self._port} to {self._port + PORT_ATTEMPTS - 1} of {HOST} are taken; expected --port PORT"
-        )
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(f"ports {self._port} to {last} of {HOST} are taken; expected --port PORT")
 
-    async def _work(self, stack: Stack, *, url: str, reload: bool, open_browser: bool) -> None:
+    async def _work(self, stack: Stack, *, reload: bool) -> None:
         if reload and find_spec("watchfiles") is None:
             self._terminal.tell("Changes are not watched: watchfiles is not installed")
             reload = False
-        try:
-            await stack.worker.wait_ready()
-        except WorkerFailed as error:
-            if not reload:
-                raise
-            self._report(error)
-        self._terminal.address(url)
-        if open_browser and _has_display():
-            await asyncio.to_thread(webbrowser.open, url)
-        self._following = asyncio.create_task(self._follow(stack), name="follow the worker")
         if not reload:
-            await self._following
+            await stack.worker.wait_ready()
+            await self._greet()
+            await stack.worker.wait_ended()
             raise WorkerFailed(stack.worker.problem)
+        self._follow(stack)
         async for names in _changes(stack):
             await self._reload(stack, names)
 
@@ -146,29 +138,43 @@ class _Dev:
         except SettingsError as error:
             self._terminal.fail(f"{error}\n  The worker goes on as it was.")
             return
+        self._unfollow()
+        self._terminal.tell("Starting the worker anew")
+        try:
+            await stack.restart_worker()
+        except SettingsError as error:  # it changed again since the check
+            self._terminal.fail(str(error))
+        self._follow(stack)
+
+    def _follow(self, stack: Stack) -> None:
+        self._unfollow()
+        self._following = asyncio.create_task(self._report(stack), name="follow the worker")
+
+    def _unfollow(self) -> None:
         if self._following:
             self._following.cancel()
-        self._terminal.tell("Starting the worker anew")
-        await stack.restart_worker()
-        self._following = asyncio.create_task(self._follow(stack, announce=True), name="follow the worker")
 
-    async def _follow(self, stack: Stack, *, announce: bool = False) -> None:
+    async def _report(self, stack: Stack) -> None:
         """Say when the worker is ready, and when it has ended by itself."""
         try:
-            if announce:
-                await stack.worker.wait_ready()
-                self._terminal.tell("The worker is ready")
-        except WorkerFailed as error:
-            self._report(error)
-            return
-        await stack.worker.wait_ended()
-        if stack.worker.state == "failed":
-            self._report(WorkerFailed(stack.worker.problem))
+            await stack.worker.wait_ready()
+            await self._greet()
+            await stack.worker.wait_ended()
+        except WorkerFailed:
+            pass  # its state tells
+        if stack.worker.state != "stopped":
+            # What its log said last is on the screen already.
+            reason = stack.worker.problem.partition(";")[0] or "the worker is not ready"
+            self._terminal.fail(f"{reason}\n  It is started again when a file changes.")
 
-    def _report(self, error: WorkerFailed) -> None:
-        # What its log said last is on the screen already.
-        reason = str(error).partition(";")[0]
-        self._terminal.fail(f"{reason}\n  It is started again when a file changes.")
+    async def _greet(self) -> None:
+        if self._greeted:
+            self._terminal.tell("The worker is ready")
+            return
+        self._greeted = True
+        self._terminal.address(self._url)
+        if self._open_browser and _has_display():
+            await asyncio.to_thread(webbrowser.open, self._url)
 
 
 async def _changes(stack: Stack) -> AsyncIterator[list[str]]:

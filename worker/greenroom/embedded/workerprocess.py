@@ -23,7 +23,8 @@ WorkerState = Literal["starting", "ready", "failed", "stopped"]
 
 READY_TIMEOUT = 120.0
 """Models are loaded before a worker is ready, the first time from a cold disk."""
-INSIST_AFTER = 3.0
+INSIST_AFTER = 0.5
+"""Asked once, a worker lets its calls come to their end; nobody here waits for that."""
 KILL_AFTER = 4.0
 LAST_LINES = 0.5
 """How long the log may still speak after its worker has gone, before that counts as the end."""
@@ -92,6 +93,7 @@ class WorkerProcess:
         self._stopping = False
         self._missing = 0
         self._warm = False
+        self._leash: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -109,20 +111,28 @@ class WorkerProcess:
         self._ended.clear()
         self._missing = registrations
         self._warm = False
-        self._process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            LEASH,
-            "greenroom",
-            *(sys.executable, "-P", "-m", "greenroom.embedded.worker", str(self._config)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-            limit=MAX_LINE,
-        )
-        self._watcher = asyncio.create_task(self._watch(self._process), name="worker process")
+        # The pipes are ours and not the subprocess's: asyncio holds a process for alive as long as one of its pipes is
+        # open, and a job that outlives its worker keeps the log open.
+        kept_stdin, self._leash = os.pipe()
+        log, kept_log = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", LEASH, "greenroom"),
+                *(sys.executable, "-P", "-m", "greenroom.embedded.worker", str(self._config)),
+                stdin=kept_stdin,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=kept_log,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(log)
+            self._release()
+            raise
+        finally:
+            os.close(kept_stdin)
+            os.close(kept_log)
+        self._watcher = asyncio.create_task(self._watch(self._process, log), name="worker process")
 
     async def wait_ready(self, *, timeout: float = READY_TIMEOUT) -> None:
         """Return once a call can be taken. Raises ``WorkerFailed`` when the worker ends first, or takes too long."""
@@ -151,36 +161,45 @@ class WorkerProcess:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(process.wait(), patience)
         await asyncio.to_thread(_kill, [*family, *_family(process.pid)])
-        if process.stdin:
-            process.stdin.close()
+        self._release()
         await watcher
         self._process = self._watcher = None
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Follow the log and the process. A job that outlives its worker keeps the log open: the process decides."""
-        stream = process.stderr
-        assert stream is not None  # noqa: S101  # it was asked for
-        reader = asyncio.create_task(self._read(stream), name="worker log")
+    def _release(self) -> None:
+        """Let go of the leash: what is still on it is told to go."""
+        leash, self._leash = self._leash, None
+        if leash is not None:
+            os.close(leash)
+
+    async def _watch(self, process: asyncio.subprocess.Process, log: int) -> None:
+        reader = asyncio.create_task(self._read(log), name="worker log")
         code = await process.wait()
         await asyncio.wait([reader], timeout=LAST_LINES)
         if self._stopping:
             self.state = "stopped"
         else:
             self.state = "failed"
-            self.problem = self._with_tail(f"the worker ended with exit code {code}")
+            self.problem = self._with_tail(f"the worker ended ({_ending(code)})")
         self._changed.set()
         self._ended.set()
         await reader
 
-    async def _read(self, stream: asyncio.StreamReader) -> None:
-        while True:
-            try:
-                raw = await stream.readline()
-            except ValueError:
-                continue  # a line beyond the limit: the stream has dropped it
-            if not raw:
-                return
-            self._take(raw.decode(errors="replace"))
+    async def _read(self, log: int) -> None:
+        stream = asyncio.StreamReader(limit=MAX_LINE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(log, "rb", buffering=0)
+        )
+        try:
+            while True:
+                try:
+                    raw = await stream.readline()
+                except ValueError:
+                    continue  # a line beyond the limit: the stream has dropped it
+                if not raw:
+                    return
+                self._take(raw.decode(errors="replace"))
+        finally:
+            transport.close()
 
     def _take(self, raw: str) -> None:
         line = parse(raw)
@@ -193,10 +212,16 @@ class WorkerProcess:
         if self._warm and self._missing <= 0 and self.state == "starting":
             self.state = "ready"
             self._changed.set()
-        self._observe(line)
+        if line.level or not self._stopping:  # once asked to stop, plain text is a shell's "Terminated"
+            self._observe(line)
 
     def _with_tail(self, message: str) -> str:
         return "\n".join([f"{message}; what its log said last:", *self._tail]) if self._tail else message
+
+
+def _ending(code: int) -> str:
+    """The shell that holds the leash reports a signal as 128 and its number."""
+    return f"killed by {signal.Signals(code - 128).name}" if 128 < code < 128 + signal.NSIG else f"exit code {code}"
 
 
 def _family(leader: int) -> list[psutil.Process]:

@@ -42,7 +42,7 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # a stream socket's; uvloop's is one by shape only
+        self._transport = cast("asyncio.Transport", transport)  # a stream socket's; uvloop's is one by shape only
         if self._on_made is not None:
             self._on_made(self)
 

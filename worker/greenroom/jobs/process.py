@@ -140,10 +140,12 @@ class JobProcess:
             case ipc.Pong(n):
                 self._feed(events.Ponged(n))
             case ipc.Joined(seconds):
-                _log.info("job joined", **self._names(), seconds=round(seconds, 3))
+                if self.state is State.JOINING:
+                    _log.info("job joined", **self._names(), seconds=round(seconds, 3))
                 self._feed(events.Joined())
             case ipc.Leaving(reason, error):
-                _log.info("job leaving", **self._names(), reason=reason, error=error)
+                if self.state is not State.LEAVING:
+                    _log.info("job leaving", **self._names(), reason=reason, error=error)
                 self._feed(events.Leaving(error))
             case ipc.Ended():
                 self._feed(events.Ended())

@@ -37,7 +37,7 @@ WIDEST = 200
 DEEPEST = 6
 """Levels of collections inside each other."""
 
-_TALKATIVE = ("aiohttp.access", "asyncio", "faster_whisper", "httpcore", "httpx", "livekit", "piper", "watchfiles")
+TALKATIVE = ("aiohttp.access", "asyncio", "faster_whisper", "httpcore", "httpx", "livekit", "piper", "watchfiles")
 """Libraries whose information is a user's debugging."""
 _FIRST = ("timestamp", "level", "logger", "event")
 _OWN_ATTRIBUTES = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
@@ -70,7 +70,7 @@ def configure(
     )
     logging.root.handlers[:] = [_Handler(pipeline)]
     logging.root.setLevel(threshold)
-    for name in _TALKATIVE:
+    for name in TALKATIVE:
         logging.getLogger(name).setLevel(threshold if level == "debug" else max(threshold, logging.WARNING))
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
@@ -135,7 +135,7 @@ class _Handler(logging.Handler):
         try:
             entry["event"] = record.getMessage()
         except Exception:  # noqa: BLE001  # arguments that do not fit the message, or that raise when shown
-            entry["event"] = str(record.msg)
+            entry["event"] = record.msg
         if record.exc_info:
             entry["exc_info"] = record.exc_info
         elif record.exc_text:
@@ -171,21 +171,28 @@ def _complete(entry: Entry, *, name: str, level: str) -> Entry:
     }
     if not name:
         del whole["logger"]
+    whole = {key: _clean(value) for key, value in whole.items()}
     fields = {key if key not in _FIRST else f"{key}_": value for key, value in entry.items()}
     if exc_info is not None:
         fields["exception"] = _traceback(exc_info)
     if stack and stack is not True:
         fields["stack"] = stack
-    return {key: _clean_field(key, value) for key, value in {**whole, **_text_keys(fields)}.items()}
+    return whole | {_clean_key(key): _clean_field(key, value) for key, value in fields.items()}
 
 
-def _text_keys(fields: Mapping[Any, Any]) -> dict[str, Any]:
-    return {key if isinstance(key, str) else _show(key): value for key, value in fields.items()}
+def _clean_key(key: Any) -> str:
+    return str(_clean(key if isinstance(key, str) else _show(key)))
 
 
-def _clean_field(key: str, value: Any, depth: int = 0) -> Any:
+def _clean_field(key: Any, value: Any, depth: int = 0) -> Any:
     # A count of tokens is no token.
-    if is_secret(key) and value is not None and not isinstance(value, bool | int | float) and value != "":
+    if (
+        isinstance(key, str)
+        and is_secret(key)
+        and value is not None
+        and not isinstance(value, bool | int | float)
+        and value != ""
+    ):
         return MASK
     if key == "exception" and isinstance(value, str) and len(value) > LONGEST:
         value = f"… {value[-LONGEST:]}"
@@ -210,16 +217,12 @@ def _clean(value: Any, depth: int = 0) -> Any:
         return _clean(_show(value))
     if isinstance(value, Mapping):
         items = list(value.items())
-        cleaned = {_clean(_text(key)): _clean_field(_text(key), one, depth + 1) for key, one in items[:WIDEST]}
+        cleaned = {_clean_key(key): _clean_field(key, one, depth + 1) for key, one in items[:WIDEST]}
         return cleaned if len(items) <= WIDEST else {**cleaned, "…": f"{len(items) - WIDEST} more"}
     if isinstance(value, list | tuple | set | frozenset):
         shown = [_clean(one, depth + 1) for one in list(value)[:WIDEST]]
         return shown if len(value) <= WIDEST else [*shown, f"… {len(value) - WIDEST} more"]
     return _clean(_show(value))
-
-
-def _text(key: Any) -> str:
-    return key if isinstance(key, str) else _show(key)
 
 
 def _show(value: Any) -> str:
@@ -280,7 +283,7 @@ def _console(*, colors: bool) -> Callable[[Entry], str]:
     )
 
     def render(entry: Entry) -> str:
-        safe = {key: _printable(value, lines=key in ("exception", "stack")) for key, value in entry.items()}
+        safe = {_printable(key): _printable(value, lines=key in ("exception", "stack")) for key, value in entry.items()}
         return str(renderer(None, "", safe))
 
     return render

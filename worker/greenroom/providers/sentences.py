@@ -61,7 +61,8 @@ class SentenceSplitter:
     """The same without a stream: ``push`` returns what has become certain, ``flush`` the rest.
 
     ``shortest``: sentences below so many characters (a wide one, as in Chinese, counts as two) are joined to the next
-    one, for models that speak very short input badly; the first is not held back for that. Text without words joins its neighbour, where one is still to come.
+    one, for models that speak very short input badly; the first is not held back for that. Text without words joins its
+    neighbour, where one is still to come.
     ``longest``: a sentence that grows beyond so many characters is cut at a comma, else at a space, else anywhere.
     ``first_clause``: the first sentence may be cut at a comma, semicolon, colon or dash once it has so many characters,
     so that speaking starts sooner; 0 is never.

@@ -199,7 +199,10 @@ class AgentRoom:
         return self._linked
 
     def set_state(self, state: AgentState) -> None:
-        """Show the agent's state to the room. Returns at once; a state that is overtaken is not shown."""
+        """Show the agent's state to the room, once joined. Returns at once; a state that is overtaken is not shown.
+
+        Other participants learn of it at once when the agent has a track, and up to three seconds later when not.
+        """
         if self._presence is not None:
             self._presence.set(state)
 
@@ -207,12 +210,12 @@ class AgentRoom:
         """Go, and release everything; never raises, and takes ``RoomTimes.leave`` at most. May be called again."""
         self._leaving = True
         self._driver.close()
-        try:
-            async with asyncio.timeout(self._times.leave):
-                await self._close_parts()
-                await self._room.disconnect()
-        except TimeoutError:
-            log.warning("leaving the room took too long", timeout=self._times.leave)
+        for step in (self._close_parts, self._room.disconnect):
+            try:
+                async with asyncio.timeout(self._times.leave / 2):
+                    await step()
+            except TimeoutError:
+                log.warning("leaving the room took too long", step=step.__name__, timeout=self._times.leave / 2)
 
     async def _close_parts(self) -> None:
         if self._connecting is not None:
@@ -333,6 +336,9 @@ class AgentRoom:
         log.info("connection rebuilt")
         if self._presence is not None:
             self._presence.refresh()
+        participant = self._room.remote_participants.get(self._linked.identity) if self._linked else None
+        if participant is not None:  # what was asked for while the connection was down went nowhere
+            self._subscribe(participant)
 
     def _on_published(self, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
         if self._is_linked(participant):

@@ -29,6 +29,10 @@ LIMIT = 64
 SEND_TIMEOUT = 5.0
 """Seconds for one message."""
 
+GONE = (TimeoutError, rtc.StreamError, AssertionError)
+"""How a send fails when the connection does. LiveKit's client asserts that a stream's handle exists, and disconnecting
+drops them."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -129,8 +133,8 @@ class Transcripts:
             try:
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await self._send(item)
-            except (TimeoutError, rtc.StreamError) as error:
-                log.warning("transcript was not sent", segment=item.segment, error=str(error) or "timeout")
+            except GONE as error:
+                log.warning("transcript was not sent", segment=item.segment, error=str(error) or type(error).__name__)
 
     async def _send(self, item: _Delta | _Done | _Heard) -> None:
         match item:

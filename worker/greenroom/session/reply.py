@@ -74,6 +74,8 @@ class Making:
     ) -> None:
         self.speech = speech
         self.content = content
+        self.tokens = 0
+        """Pieces of text that the model has sent."""
         self._sample_rate = sample_rate
         self._feed = feed
         self._failed = failed
@@ -156,6 +158,7 @@ class Making:
                     if isinstance(chunk, TextDelta) and chunk.text:
                         if not text:
                             self._feed(Generated(self.speech, step, "first"))
+                        self.tokens += 1
                         text += chunk.text
                         channel.write(chunk.text)
                     elif isinstance(chunk, ToolCall):

@@ -279,6 +279,11 @@ class AgentSession:
     def user_state(self) -> UserState:
         return self._dialog.user_state
 
+    @property
+    def wasted_tokens(self) -> int:
+        """Pieces of text that the model made for early answers which nobody heard (``preemptive``)."""
+        return self._stage.wasted_tokens if self._stage is not None else 0
+
     def context(self, *, instructions: str = "") -> ChatContext:
         """What the model would be told now: the agent's instructions (and these), then the history."""
         text = "\n\n".join(part for part in (self.current_agent.instructions, instructions) if part)

@@ -66,6 +66,8 @@ class Stage:
         self._speeches: dict[str, _Speech] = {}
         self._expected: dict[str, tuple[SpeechHandle, Content]] = {}
         self._contexts: dict[str, ChatContext] = {}
+        self._discarded: list[Making] = []
+        self.wasted_tokens = 0
         self._perform: dict[type[Any], Callable[[Any], None]] = {
             ev.RunHook: self._run_hook,
             ev.Generate: self._generate,
@@ -88,6 +90,7 @@ class Stage:
             ev.UserTranscribed: self._user_transcribed,
             ev.TurnCommitted: self._turn_committed,
             ev.Backchannel: lambda n: log.info("backchannel", turn=n.turn),
+            ev.EarlyReplyDiscarded: self._early_reply_discarded,
             ev.FalseInterruption: self._false_interruption,
             ev.TurnTimedOut: lambda n: log.warning("transcriber owes words", turn=n.turn, utterances=n.utterances),
             ev.SpeechCreated: self._speech_created,
@@ -138,13 +141,13 @@ class Stage:
 
     async def aclose(self) -> None:
         await self._playout.aclose()
-        for entry in self._speeches.values():
-            await entry.making.aclose()
+        for making in (*(entry.making for entry in self._speeches.values()), *self._discarded):
+            await making.aclose()
 
     # --- making -----------------------------------------------------------------------------------------------------
 
     def _generate(self, command: ev.Generate) -> None:
-        entry = self._speeches[command.speech]
+        entry = self._entry(command.speech, "turn")
         entry.handle.mark_step(command.step)
         agent = self._session.current_agent
         content = entry.content
@@ -152,7 +155,10 @@ class Stage:
         tools: list[ToolSchema] = [tool.schema() for tool in agent.tools if names is None or tool.name in names]
         last = command.step > self._session.max_tool_steps
         tool_choice = "none" if last else content.tool_choice if command.step == 1 else "auto"
-        entry.making.generate(command.step, self._session.llm(), self._context(entry), tools, tool_choice)
+        context = self._context(entry)
+        if command.user_text:
+            context.add(Message("early", "user", command.user_text))
+        entry.making.generate(command.step, self._session.llm(), context, tools, tool_choice)
 
     def _context(self, entry: _Speech) -> ChatContext:
         given = entry.content.chat_ctx or self._contexts.get(entry.handle.id)
@@ -217,10 +223,11 @@ class Stage:
         except Exception as error:
             log.exception("on_user_turn_completed failed", turn=command.turn)
             self._session.report(error, "on_user_turn_completed")
-        if context != before:
+        changed = context != before
+        if changed:
             context.add(Message(command.turn, "user", text))
             self._contexts[f"reply_{command.turn}"] = context
-        self._session.feed(ev.HookFinished(command.turn, go_on, text))
+        self._session.feed(ev.HookFinished(command.turn, go_on, text, changed))
 
     # --- history ----------------------------------------------------------------------------------------------------
 
@@ -254,15 +261,25 @@ class Stage:
     # --- notices ----------------------------------------------------------------------------------------------------
 
     def _speech_created(self, notice: ev.SpeechCreated) -> None:
-        expected = self._expected.pop(notice.speech, None)
-        handle, content = expected or (
-            self._session.make_handle(ev.SpeechRequested(notice.speech, notice.source)),
-            Content(),
-        )
-        making = self._session.make_speech(notice.speech, content, self._sample_rate)
-        self._speeches[notice.speech] = _Speech(handle, content, making)
-        event = SpeechCreatedEvent(handle, notice.source, user_initiated=notice.source != "turn")
+        entry = self._entry(notice.speech, notice.source)
+        event = SpeechCreatedEvent(entry.handle, notice.source, user_initiated=notice.source != "turn")
         self._session.emit("speech_created", event)
+
+    def _entry(self, speech: str, source: ev.SpeechSource) -> _Speech:
+        """What is known of a speech; it may be made before it is announced."""
+        if speech not in self._speeches:
+            if speech not in self._expected:  # neither ``say`` nor ``generate_reply``: the dialog answers a turn
+                self.expect(self._session.make_handle(ev.SpeechRequested(speech, source)), Content())
+            handle, content = self._expected.pop(speech)
+            making = self._session.make_speech(speech, content, self._sample_rate)
+            self._speeches[speech] = _Speech(handle, content, making)
+        return self._speeches[speech]
+
+    def _early_reply_discarded(self, notice: ev.EarlyReplyDiscarded) -> None:
+        making = self._speeches.pop(notice.speech).making
+        self.wasted_tokens += making.tokens
+        self._discarded.append(making)
+        log.info("early reply discarded", speech=notice.speech, tokens=making.tokens)
 
     def _speech_ended(self, notice: ev.SpeechEnded) -> None:
         entry = self._speeches[notice.speech]
