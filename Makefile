@@ -58,6 +58,10 @@ webtest: $(DONE)/npm ## Check and test the page
 .PHONY: setup
 setup: tools server page browser ## Only set up, for development: environment, media server, page, browser
 
+.PHONY: states
+states: tools ## Draw docs/states.md from the machines' tables
+	@$(BIN)/python -m tests.states > docs/states.md
+
 .PHONY: clean
 clean: ## Remove what was built here; the media server stays in the user's cache
 	rm -rf $(VENV) build dist web/node_modules web/build worker/greenroom/embedded/static
