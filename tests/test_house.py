@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -110,3 +111,33 @@ def test_parent_loads_nothing_that_only_a_job_needs() -> None:
     program = f"import sys, greenroom.daemon; print(*(set({foreign.split()!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""
+
+
+def test_readme_shows_what_works(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    (module,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    files = {"reception.py": module}
+    for number, settings in enumerate(re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)):
+        files[f"{number}.yaml"] = settings
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    server = {"LIVEKIT_URL": "ws://127.0.0.1:7880", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32}
+    settings_files = sorted(name for name in files if name.endswith(".yaml"))
+    command = [sys.executable, "-m", "greenroom", "check", *settings_files]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | server, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(settings_files) == 2
+
+
+def test_documents_point_at_files_that_exist() -> None:
+    documents = [file for file in tracked() if file.suffix == ".md"]
+    assert len(documents) > 5
+    missing = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in documents
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text())
+        if "://" not in target and not (document.parent / target).exists()
+    ]
+    assert missing == []

@@ -9,7 +9,6 @@ from types import ModuleType
 from greenroom.providers import ToolCall
 from greenroom.testing.providers import Answer
 from greenroom.testing.virtual_time import virtual_time
-
 from tests.session.stage import scene
 
 FILE = Path(__file__).parents[2] / "examples" / "reception.py"

@@ -25,6 +25,7 @@ def run_dir() -> Iterator[Path]:
 async def open_room(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
     """Opens pools that are closed after the test, with all their processes."""
     monkeypatch.setenv("PYTHONPATH", str(Path(tests.__file__).parent.parent))
+    monkeypatch.setattr("greenroom.jobs.breaker.FIRST_RETRY", 0.05)
     opened: list[GreenRoom] = []
 
     async def open_one(what: Settings | None = None, **options: Any) -> GreenRoom:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import uvloop
 
 import tests
 from greenroom.errors import BootFailed
@@ -80,6 +81,27 @@ async def test_a_fork_server_that_dies_is_replaced_and_the_calls_go_on(open_room
     # Nobody collects the exit code any more, but that it ended is seen, and what it said before counts.
     room.pool.end_job(info.id, "hang up")
     assert await room.finished(info) is Outcome.SUCCESS
+
+
+def test_all_of_it_on_the_daemons_own_loop(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon runs on uvloop, whose sockets and watched files are its own."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(tests.__file__).parent.parent))
+
+    async def main() -> None:
+        room = GreenRoom(run_dir)
+        await room.pool.start()
+        info = job()
+        process = await room.started(info)
+        await hang_up(room, process)
+        first = room.pool.fork_server_pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await room.until(lambda: room.pool.fork_server_pid not in (None, first))
+        room.pool.end_job(info.id, "hang up")
+        assert await room.finished(info) is Outcome.SUCCESS
+        await room.pool.aclose()
+
+    uvloop.run(main())
 
 
 async def test_a_death_without_a_fork_server_is_seen(open_room: Open) -> None:

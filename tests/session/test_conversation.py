@@ -221,6 +221,7 @@ async def test_typed_text_is_answered() -> None:
         s.session.receive_text("hi")
         await s.until(3.0)
         assert s.said() == [("user", "hi"), ("assistant", "Hello.")]
+        assert s.times("user_input_transcribed", transcript="hi", is_final=True, item_id="") == [0.0]
 
 
 @virtual_time

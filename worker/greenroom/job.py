@@ -218,7 +218,7 @@ class _Call:
     def _user_transcribed(self, event: UserInputTranscribedEvent) -> None:
         linked = self._room.linked
         if linked is None or not event.item_id:
-            return
+            return  # what was typed its writer knows
         self._room.transcripts.user(
             event.item_id,
             event.transcript,

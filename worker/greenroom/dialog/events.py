@@ -309,11 +309,12 @@ class UserTranscribed:
 
 @dataclass(frozen=True, slots=True)
 class TurnCommitted:
-    """The user's turn is over. ``at``: its last voiced sample; ``text``: all its words."""
+    """The user's turn is over. ``at``: its last voiced sample; ``text``: all its words; ``typed``: it was no voice."""
 
     turn: str
     text: str
     at: float
+    typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

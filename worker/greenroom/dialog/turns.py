@@ -85,6 +85,7 @@ class Turn:
     utterances: dict[str, Utterance] = field(default_factory=dict)
     last_voice: float = 0.0
     pending_since: float = 0.0
+    typed: bool = False
 
     @property
     def text(self) -> str:
@@ -162,7 +163,7 @@ class TurnTaker:
     def typed(self, text: str, now: float) -> list[Command]:
         """A whole turn as text; words that are being spoken stay in their own turn."""
         self._turns += 1
-        turn = Turn(f"turn_{self._turns}", {"": Utterance("", now, [text], answered=True)}, now, now)
+        turn = Turn(f"turn_{self._turns}", {"": Utterance("", now, [text], answered=True)}, now, now, typed=True)
         return self._commit(turn)
 
     @property
@@ -252,7 +253,7 @@ class TurnTaker:
         return late
 
     def _commit(self, turn: Turn) -> list[Command]:
-        commands: list[Command] = [Announce(TurnCommitted(turn.id, turn.text, turn.last_voice))]
+        commands: list[Command] = [Announce(TurnCommitted(turn.id, turn.text, turn.last_voice, turn.typed))]
         if self._hooking is not None:
             self._waiting.append(turn)
             return commands

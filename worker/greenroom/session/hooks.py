@@ -64,7 +64,7 @@ class UserStateChangedEvent:
 
 @dataclass(frozen=True, slots=True)
 class UserInputTranscribedEvent:
-    """The words of a turn so far. ``item_id`` stays the same while the turn grows."""
+    """The words of a turn so far. ``item_id`` stays the same while the turn grows; empty for one that was typed."""
 
     transcript: str
     is_final: bool

@@ -123,8 +123,6 @@ class Stage:
                 self._made(event.speech, Message(f"{event.speech}.{event.step}", "assistant", event.text.strip()))
         elif isinstance(event, ev.Played) and event.what in ("finished", "stopped"):
             self._step_heard(event)
-        elif isinstance(event, ev.UserTyped):
-            self._session.emit("user_input_transcribed", UserInputTranscribedEvent(event.text, True, ""))
 
     def spoken(self, speech: str, step: int, text: str) -> None:
         entry = self._speeches.get(speech)
@@ -306,7 +304,7 @@ class Stage:
 
     def _turn_committed(self, notice: ev.TurnCommitted) -> None:
         log.info("turn", turn=notice.turn, characters=len(notice.text))
-        event = UserInputTranscribedEvent(notice.text, True, notice.turn)
+        event = UserInputTranscribedEvent(notice.text, True, "" if notice.typed else notice.turn)
         self._session.emit("user_input_transcribed", event)
 
     def _close(self, command: ev.Close) -> None:
