@@ -1,12 +1,12 @@
 """A receptionist in Python: instructions, a greeting and a tool.
 
-    agents:
-      - name: reception
-        agent: reception:Reception
-        vad: {plugin: silero}
-        stt: {plugin: whisper}
-        llm: {plugin: script, rules: [{when: "table for (\\w+)", call: {tool: book_table, arguments: {people: "{1}"}}}]}
-        tts: {plugin: piper}
+agents:
+  - name: reception
+    agent: reception:Reception
+    vad: {plugin: silero}
+    stt: {plugin: whisper}
+    llm: {plugin: script, rules: [{when: "table for (\\w+)", call: {tool: book_table, arguments: {people: "{1}"}}}]}
+    tts: {plugin: piper}
 """
 
 from __future__ import annotations
