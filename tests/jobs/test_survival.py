@@ -134,10 +134,15 @@ async def test_a_preload_that_starts_a_thread_is_left_out(open_room: Open) -> No
     await room.started(job())
 
 
-async def test_a_fork_server_that_cannot_start_is_an_error(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+@pytest.mark.parametrize(
+    ("program", "why"), [("/bin/false", "exit code 1"), ("/no/such/python", "cannot be run: No such file or directory")]
+)
+async def test_a_fork_server_that_cannot_start_is_an_error(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
     room = GreenRoom(run_dir)
-    with pytest.raises(BootFailed, match="fork server did not start: exit code 1"):
+    with pytest.raises(BootFailed, match=f"fork server did not start: {why}"):
         await room.pool.start()
     await room.pool.aclose()
 

@@ -193,12 +193,10 @@ class Person:
         """Seconds of sound heard."""
         return sum(int(np.count_nonzero(np.abs(pcm) > LOUD)) for _, pcm in self.heard) / 24_000
 
-    def longest_pause(self) -> float:
-        """Seconds of the longest silence between the first sound heard and the last."""
-        if not self.heard:
-            return 0.0
+    def pauses(self, *, longer_than: float) -> int:
+        """How many silences there were between the first sound heard and the last."""
         sounds = np.flatnonzero(np.abs(np.concatenate([pcm for _, pcm in self.heard])) > LOUD)
-        return float(np.diff(sounds).max(initial=0)) / 24_000
+        return int(np.count_nonzero(np.diff(sounds) > longer_than * 24_000))
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

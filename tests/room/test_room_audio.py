@@ -216,7 +216,8 @@ async def test_speech_is_heard_whole_also_when_no_piece_is_even(house: House) ->
         # How long it sounds is up to the far end's jitter buffer too, which stretches time when the machine is busy.
         assert 0.7 * seconds - 0.02 <= ann.sound() < seconds + 0.4
         assert ann.sound() > seconds / 3
-        assert ann.longest_pause() < 0.003  # filling each piece up with silence would make pauses of 7.6 ms
+        # Filling each piece up with silence would make thirty pauses of 7.6 ms in a second.
+        assert ann.pauses(longer_than=0.005) <= 3
         assert speaker.queued == 0
 
 
@@ -226,23 +227,23 @@ async def test_clear_is_silence_at_once_and_says_what_was_heard(house: House) ->
     await speaker.wait_ready()
     await ann.heard.until(lambda got: len(got) > 20)
     loop = asyncio.get_running_loop()
-    ways, differences = [], []
+    delays, differences = [], []
     for n in range(5):
         ann.heard.clear()
         push = asyncio.create_task(speaker.push(tone(3.0, sample_rate=24_000)))
         await ann.hear_sound(0.5 + n * 0.013)
-        heard, cleared = 3.0 - speaker.queued, loop.time()
+        left, cleared = 3.0 - speaker.queued, loop.time()
+        on_its_way = left - ann.sound()
         speaker.clear()
         assert speaker.queued == 0
         await asyncio.wait_for(push, 1)
         await ann.hear_until(cleared + 0.5)
-        ways.append(ann.loud()[-1] - cleared)
-        differences.append(ann.sound() - heard)
-    # On a loaded machine the far end's jitter buffer grows: the way gets longer and its growth is heard as stretched
-    # sound. A queue that was not dropped would add 0.2 to every one of both.
-    assert max(ways) < 0.25, ways
-    assert float(np.median(ways)) < 0.15, ways
-    assert abs(float(np.median(differences))) < 0.05, differences
+        delays.append(ann.loud()[-1] - cleared - on_its_way)
+        differences.append(ann.sound() - left)
+    # What is heard after it was on its way already: 50 ms, and more on a busy machine, where the far end's jitter buffer
+    # grows. The medians leave out a growth in the middle of a speech; a queue that was not dropped would add 0.2 to all.
+    assert abs(float(np.median(delays))) < 0.08, delays
+    assert abs(float(np.median(differences))) < 0.08, differences
 
 
 async def test_nothing_of_a_cleared_speech_sounds_in_the_next(house: House) -> None:

@@ -55,10 +55,10 @@ from greenroom.jobs.ipc import (
 )
 from greenroom.jobs.line import Line, Message
 from greenroom.ops.logs import configure
-from greenroom.settings import Settings
+from greenroom.settings import AgentSettings, ServerSettings, Settings
 from greenroom.version import __version__
 
-__all__ = ["JobRunner", "main"]
+__all__ = ["JobRunner", "main", "rehearse"]
 
 OOM_SCORE = 300
 """Added to the process's badness, so that a kernel short of memory ends one call and not the daemon."""
@@ -82,6 +82,15 @@ class JobRunner(Protocol):
     async def run(self, job: JobInfo, control: JobControl) -> None:
         """Serve one job, from joining the room to having left it. What it raises fails the job."""
         ...
+
+
+def rehearse() -> None:
+    """Do once in the fork server what each process does first: what that builds in memory is then shared by all."""
+    server = ServerSettings(url="ws://localhost", api_key="key", api_secret="secret")  # noqa: S106  # nobody's
+    settings = Settings(server=server, agents=(AgentSettings(),)).encode()
+    Settings.decode(settings)
+    Frames(DaemonMessage).feed(encode(Boot(settings, "")))
+    encode(Hello("", 0, __version__))
 
 
 def main(fork: Fork) -> Exit:

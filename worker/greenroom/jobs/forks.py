@@ -134,20 +134,25 @@ class ForkServer:
         backoff = delays()
         while not self._closing:
             started = loop.time()
-            life = await self._live()
+            try:
+                life = await self._live()
+            except OSError as error:
+                steady, why = False, f"cannot be run: {error.strerror}"
+            else:
+                if life.threaded:
+                    continue
+                steady = life.ready and loop.time() - started >= STEADY
+                why = describe(life.process.returncode)
             if self._closing:
                 return
-            if life.threaded:
-                continue
-            name = describe(life.process.returncode)
             if self._first is not None and not self._first.done():
-                self._first.set_exception(BootFailed(f"the fork server did not start: {name}"))
+                self._first.set_exception(BootFailed(f"the fork server did not start: {why}"))
                 return
-            _log.error("fork server died", exit=name)
-            if life.ready and loop.time() - started >= STEADY:
+            _log.error("fork server died", exit=why)
+            if steady:
                 backoff = delays()
-                continue
-            await asyncio.sleep(next(backoff))
+            else:
+                await asyncio.sleep(next(backoff))
 
     async def _live(self) -> _Life:
         """Start it and see it to its end."""

@@ -179,6 +179,7 @@ def main(arguments: list[str]) -> int:
         from greenroom.jobs import child
 
         failed = preload(arguments[1:])
+        child.rehearse()
     except ThreadStarted as error:
         control.send(ipc.pack(ipc.Threaded(str(error))))
         return Exit.THREADED
