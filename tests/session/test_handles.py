@@ -142,3 +142,23 @@ async def test_videosdk_words() -> None:
         await first
         assert first.heard_text == "A summary that is quite long, and protected."
         assert s.session.current_utterance is None
+
+
+class Closer(Agent):
+    @function_tool
+    async def end_call(self, ctx: RunContext) -> None:
+        """Use this tool when the user wishes to end the call."""
+        await ctx.wait_for_playout()
+        await self.session.aclose("the user said goodbye")
+
+
+@virtual_time
+async def test_a_tool_may_end_the_conversation() -> None:
+    answers = [Answer("Goodbye then.", calls=(ToolCall("c1", "end_call", "{}"),))]
+    async with scene(agent=Closer(), answers=answers) as s:
+        handle = s.session.generate_reply(user_input="bye")
+        assert await s.session.wait_closed() == "the user said goodbye"
+        assert handle.heard_text == "Goodbye then."
+        late = s.session.say("Nobody is there.")
+        await late
+        assert late.reason is EndReason.CLOSED

@@ -19,6 +19,7 @@ from greenroom.dialog.events import (
     AgentState,
     CloseAsked,
     Command,
+    EndReason,
     Event,
     InterruptAsked,
     Place,
@@ -371,6 +372,10 @@ class AgentSession:
     def _request(self, request: SpeechRequested, content: Content) -> SpeechHandle:
         stage = self._running()
         handle = self.make_handle(request)
+        if self._closed is not None and self._closed.done():
+            # Code that outlives the call (a tool, ``on_exit``) must not wait for a voice that will never sound.
+            handle.mark_ended(EndReason.CLOSED, error="", at=asyncio.get_running_loop().time())
+            return handle
         stage.expect(handle, content)
         self._feed(request)
         return handle
