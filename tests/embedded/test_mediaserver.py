@@ -221,7 +221,7 @@ async def test_server_never_outlives_us(how: signal.Signals, tmp_path: Path, mon
     try:
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         parent.send_signal(how)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with suppress(ConnectionResetError):
                 await reader.read()
             await parent.wait()

