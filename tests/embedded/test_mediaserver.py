@@ -197,7 +197,10 @@ async def test_image_is_run_with_the_same_leash(tmp_path: Path, monkeypatch: pyt
 
 PARENT = """
 import asyncio
+import signal
 from greenroom.embedded.mediaserver import MediaServer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 
 async def main():
     async with MediaServer() as server:
