@@ -230,6 +230,9 @@ async def test_server_never_outlives_us(how: signal.Signals, tmp_path: Path, mon
             await parent.wait()
     finally:
         writer.close()
+        if parent.returncode is None:
+            parent.kill()
+            await parent.wait()
     assert not list(tmp_path.glob("greenroom-livekit-*"))  # noqa: ASYNC240
     with pytest.raises(aiohttp.ClientConnectionError):
         await health(port)

@@ -37,10 +37,14 @@ def settings_of(server: MediaServer, **overrides: Any) -> ServerSettings:
     return ServerSettings(**{**known, **overrides})
 
 
-def signal_server(number: signal.Signals) -> None:
-    """To the server that this test started, and to nobody else's."""
-    (process,) = [each for each in psutil.Process().children(recursive=True) if "livekit" in each.name()]
-    process.send_signal(number)
+def signal_server(server: MediaServer, number: signal.Signals) -> None:
+    """To the process that listens on this server's port: one that the test started, and nobody else's."""
+    port = server.ports.signal
+    for process in psutil.Process().children(recursive=True):
+        if any(getattr(each.laddr, "port", 0) == port for each in process.net_connections("tcp4")):
+            process.send_signal(number)
+            return
+    raise AssertionError(f"no child listens on port {port}")
 
 
 @pytest.fixture
@@ -203,12 +207,12 @@ async def test_a_frozen_server_is_noticed(server: MediaServer) -> None:
     daemon = Daemon()
     async with running(daemon.link(settings_of(server, ping_interval=0.2, ping_timeout=0.5))):
         await daemon.until(LinkState.REGISTERED)
-        signal_server(signal.SIGSTOP)
+        signal_server(server, signal.SIGSTOP)
         frozen = time.monotonic()
         try:
             assert await daemon.until(LinkState.OPENING) - frozen < 2.0
         finally:
-            signal_server(signal.SIGCONT)
+            signal_server(server, signal.SIGCONT)
         await daemon.until(LinkState.REGISTERED)
 
 
