@@ -18,14 +18,14 @@ import structlog
 from greenroom.dialog.dialog import DialogRules
 from greenroom.dialog.interruption import InterruptionRules
 from greenroom.directories import state_dir
-from greenroom.errors import BootFailed, GreenroomError
+from greenroom.errors import BootFailed
 from greenroom.journal.writer import JournalWriter
 from greenroom.providers.llm import LLM
 from greenroom.providers.registry import build
 from greenroom.providers.stt import STT
 from greenroom.providers.tts import TTS
 from greenroom.providers.vad import VAD
-from greenroom.redaction import hide
+from greenroom.redaction import hide, redact
 from greenroom.reference import resolve
 from greenroom.room.room import AgentRoom, EndReason, LinkedParticipant, RoomEnded, RoomTimes
 from greenroom.session.agent import Agent
@@ -152,8 +152,8 @@ class _Call:
             self._end(str(ended.reason))
         except TimeoutError:
             self._end("no participant came")
-        except GreenroomError as failure:
-            error = str(failure)
+        except Exception as failure:  # the job boundary: whatever it was, the server must not count it as a success
+            error = redact(str(failure)) or type(failure).__name__
             self._end("failed")
             raise
         finally:
