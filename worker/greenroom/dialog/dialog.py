@@ -281,7 +281,7 @@ class Dialog:
         if early is not None and early.turn == turn.id:
             commands += self._drop_early()
         request = SpeechRequested(f"reply_{turn.id}", "turn", place="next")
-        return commands + self._speeches.request(request, now, turn=turn.id)
+        return commands + self._speeches.request(request, now)
 
     def _on_requested(self, event: SpeechRequested, now: float) -> list[Command]:
         if self._closing is not None:

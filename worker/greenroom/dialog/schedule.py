@@ -84,7 +84,7 @@ class SpeechScheduler:
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    def request(self, event: SpeechRequested, now: float, *, turn: str = "") -> list[Command]:
+    def request(self, event: SpeechRequested, now: float) -> list[Command]:
         """Take a new speech into the queue and begin to make it."""
         commands: list[Command] = [Announce(SpeechCreated(event.speech, event.source))]
         if event.key and any(speech.key == event.key for speech in self._speeches.values()):
@@ -106,7 +106,6 @@ class SpeechScheduler:
             ttl=event.ttl,
             key=event.key,
             group=event.group,
-            turn=turn,
         )
         self._speeches[speech.id] = speech
         if event.user_input:

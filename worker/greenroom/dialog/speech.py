@@ -110,7 +110,6 @@ class Speech:
     ttl: float | None = None
     key: str = ""
     group: str = ""
-    turn: str = ""
     making: Making = Making.NONE
     sounding: Sounding = Sounding.QUEUED
     heard: bool = False

@@ -1,4 +1,4 @@
-"""Keeps access tokens out of logs and errors.
+"""Keeps access tokens out of the media client's logs.
 
 The server quotes a token that it refuses, and LiveKit's client logs the server's words.
 """
@@ -6,27 +6,21 @@ The server quotes a token that it refuses, and LiveKit's client logs the server'
 from __future__ import annotations
 
 import logging
-import re
 
-__all__ = ["redact", "redact_client_logs"]
+from greenroom.redaction import redact
 
-TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+__all__ = ["redact_client_logs"]
 
 
 class _TokenFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        if TOKEN.search(message):
-            record.msg, record.args = redact(message), ()
+        if (safe := redact(message)) != message:
+            record.msg, record.args = safe, ()
         return True
 
 
 _filter = _TokenFilter()
-
-
-def redact(text: str) -> str:
-    """The text with every access token replaced by "***"."""
-    return TOKEN.sub("***", text)
 
 
 def redact_client_logs() -> None:

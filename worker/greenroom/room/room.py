@@ -17,6 +17,7 @@ from livekit import rtc
 
 from greenroom.errors import JobError
 from greenroom.machine import Driver
+from greenroom.redaction import redact
 from greenroom.room.caller import (
     Arrived,
     CallerEvent,
@@ -34,7 +35,7 @@ from greenroom.room.caller import (
 from greenroom.room.microphone import Microphone
 from greenroom.room.participants import DEPARTURES, ENDINGS, KINDS, LinkedParticipant, best_microphone
 from greenroom.room.presence import AgentState, Presence
-from greenroom.room.redaction import redact, redact_client_logs
+from greenroom.room.redaction import redact_client_logs
 from greenroom.room.speaker import Speaker
 from greenroom.room.transcripts import Transcripts
 

@@ -248,7 +248,7 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
         self._items.append(item)
 
     def mark_made(self, step: int, text: str) -> None:
-        self._made[step] = text.strip()
+        self._made[step] = text
 
     def mark_heard(self, step: int, text: str, *, seconds: float, aligned: bool) -> None:
         self._heard[step] = (text.strip(), seconds, aligned)

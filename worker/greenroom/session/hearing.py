@@ -56,6 +56,7 @@ class Hearing:
         self._open = ""
         self._pending: Pcm = np.zeros(0, dtype=np.int16)
         self._pending_at = 0.0
+        self._last_frame = 0.0
 
     async def run(self, audio: AudioInput) -> None:
         """Listen until the input ends or the task is cancelled."""
@@ -73,8 +74,6 @@ class Hearing:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._words is not None:
                 await self._words.aclose()
-
-    _last_frame = 0.0
 
     async def _watch_silence(self) -> None:
         """End an open utterance when frames stop coming: a muted microphone sends none."""

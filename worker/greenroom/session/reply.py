@@ -31,6 +31,11 @@ class Content:
     tool_choice: ToolChoice = "auto"
 
     @property
+    def worded(self) -> bool:
+        """It has words to show; audio alone has none."""
+        return self.text is not None or self.audio is None
+
+    @property
     def given(self) -> bool:
         """Nothing has to be asked of a model."""
         return self.text is not None or self.audio is not None

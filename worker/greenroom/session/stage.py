@@ -55,6 +55,10 @@ class _Speech:
     heard_steps: int = 0
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 
+    def add(self, item: ChatItem) -> None:
+        self.made.append(item)
+        self.uncommitted.append(item)
+
 
 class Stage:
     """The shell's side of every command of one session."""
@@ -115,18 +119,18 @@ class Stage:
         return [entry.handle for entry in self._speeches.values() if not entry.handle.done()]
 
     def note(self, event: ev.Event) -> None:
-        """See an event on its way to the dialog: what was made, what was heard, what a tool returned."""
+        """See an event on its way to the dialog: what was made, what was heard."""
         if isinstance(event, ev.Generated):
-            if event.what == "end" and event.text.strip():
-                if (entry := self._speeches.get(event.speech)) is not None:
-                    entry.handle.mark_made(event.step, event.text)
-                self._made(event.speech, Message(f"{event.speech}.{event.step}", "assistant", event.text.strip()))
+            entry = self._speeches.get(event.speech)
+            if entry is not None and event.what == "end" and (text := event.text.strip()):
+                entry.handle.mark_made(event.step, text)
+                entry.add(Message(f"{event.speech}.{event.step}", "assistant", text))
         elif isinstance(event, ev.Played) and event.what in ("finished", "stopped"):
             self._step_heard(event)
 
     def spoken(self, speech: str, step: int, text: str) -> None:
         entry = self._speeches.get(speech)
-        if entry is not None and (entry.content.text is not None or entry.content.audio is None):
+        if entry is not None and entry.content.worded:
             self._session.emit("agent_text", AgentTextEvent(f"{speech}.{step}", text, final=False))
 
     async def wait_for_step(self, handle: SpeechHandle, step: int) -> None:
@@ -168,11 +172,6 @@ class Stage:
     def _cancel(self, command: ev.CancelGeneration) -> None:
         self._speeches[command.speech].making.cancel()
 
-    def _made(self, speech: str, item: ChatItem) -> None:
-        if (entry := self._speeches.get(speech)) is not None:
-            entry.made.append(item)
-            entry.uncommitted.append(item)
-
     # --- tools ------------------------------------------------------------------------------------------------------
 
     def _run_tool(self, command: ev.RunTool) -> None:
@@ -194,8 +193,8 @@ class Stage:
                 log.warning("tool failed", tool=call.name, call_id=call.call_id, exc_info=result.error)
                 self._session.report(result.error, "tool")
         returned = FunctionCallOutput(f"{requested.id}.output", call.call_id, call.name, output, is_error)
-        self._made(command.speech, requested)
-        self._made(command.speech, returned)
+        entry.add(requested)
+        entry.add(returned)
         self._session.emit("function_tools_executed", FunctionToolsExecutedEvent(requested, returned))
         self._session.feed(ev.ToolFinished(command.speech, call.call_id, output, is_error, reply))
 
@@ -245,7 +244,7 @@ class Stage:
         entry.heard_steps = max(entry.heard_steps, event.step)
         seconds = event.samples / self._sample_rate
         entry.handle.mark_heard(event.step, event.text, seconds=seconds, aligned=event.aligned)
-        if entry.content.text is not None or entry.content.audio is None:
+        if entry.content.worded:
             final = AgentTextEvent(f"{event.speech}.{event.step}", "", final=True, interrupted=event.what == "stopped")
             self._session.emit("agent_text", final)
         self._release(entry, event.step)

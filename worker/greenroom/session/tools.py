@@ -72,6 +72,7 @@ class FunctionTool:
         self._instance: object | None = None
         self._context: str | None = None
         self._arguments: type[msgspec.Struct] | None = None
+        self._schema: ToolSchema | None = None
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.__wrapped__ = function
@@ -91,7 +92,12 @@ class FunctionTool:
         return self._name
 
     def schema(self) -> ToolSchema:
-        """As the model is told of it. Raises ``TypeError`` for a signature that has no JSON schema."""
+        """As the model is told of it, with each request. Raises ``TypeError`` for a signature without a JSON schema."""
+        if self._schema is None:
+            self._schema = self._make_schema()
+        return self._schema
+
+    def _make_schema(self) -> ToolSchema:
         struct = self._arguments_type()
         _, parts = msgspec.json.schema_components([struct], ref_template="#/$defs/{name}")
         parameters = parts.pop(struct.__name__)
