@@ -26,7 +26,9 @@ def agent() -> AgentSettings:
 @pytest.fixture
 def brain(agent: AgentSettings) -> LLM:
     assert agent.llm is not None
-    return registry.build("llm", agent.llm)
+    brain = registry.build("llm", agent.llm)
+    assert isinstance(brain, LLM)
+    return brain
 
 
 async def answer(brain: LLM, *said: str) -> str:

@@ -326,7 +326,7 @@ def test_the_walk_accepts_what_the_models_accept(write: Write) -> None:
     server = ServerSettings(url="ws://h", api_key="k", api_secret="s")
     whole = Settings(server=server, agents=(AgentSettings(llm=ProviderSettings("script")),))
     written = msgspec.to_builtins(whole)
-    del written["file"]
+    del written["file"], written["models"]
     written["agents"][0]["llm"] = {"plugin": "script"}
     settings = load(write(msgspec.json.encode(written).decode()), environ={"HOME": "/h"})
     worker = msgspec.structs.replace(settings.worker, run_dir="", state_dir="")

@@ -15,7 +15,19 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-__all__ = ["AudioFrame", "AudioFrameLike", "Pcm", "Resampler", "read_wav", "rms", "silence", "to_mono", "write_wav"]
+__all__ = [
+    "AudioFrame",
+    "AudioFrameLike",
+    "Pcm",
+    "Resampler",
+    "faded",
+    "quietest",
+    "read_wav",
+    "rms",
+    "silence",
+    "to_mono",
+    "write_wav",
+]
 
 Pcm: TypeAlias = NDArray[np.int16]
 """Mono samples, shape ``(n,)``, int16."""
@@ -83,6 +95,23 @@ def rms(pcm: Pcm) -> float:
         return 0.0
     wide = pcm.astype(np.float32)
     return float(np.sqrt(np.dot(wide, wide) / len(wide)))
+
+
+def faded(pcm: Pcm) -> Pcm:
+    """The same samples falling to silence, along half a cosine from just below 1 to just above 0."""
+    curve = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, len(pcm) + 1) / (len(pcm) + 1))
+    return np.asarray(np.rint(pcm * curve), dtype=np.int16)
+
+
+def quietest(pcm: Pcm) -> int:
+    """How many samples to take of these so that the cut is heard least: where two neighbours are nearest to zero.
+
+    The first such place; 1 at least, or all of what is shorter than two samples.
+    """
+    if len(pcm) < 2:
+        return len(pcm)
+    levels = np.abs(pcm.astype(np.int32))
+    return 1 + int(np.argmin(levels[:-1] + levels[1:]))
 
 
 class Resampler:

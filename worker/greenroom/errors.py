@@ -67,12 +67,15 @@ class ProviderError(GreenroomError):
     """A speech or language provider failed.
 
     ``provider`` is the plugin's name as written in the YAML, ``retryable`` says whether the same request may succeed
-    when repeated.
+    when repeated. ``retry_after``: seconds that the vendor asks to wait before, where it does.
     """
 
-    def __init__(self, message: str, *, provider: str, retryable: bool = False) -> None:
+    def __init__(
+        self, message: str, *, provider: str, retryable: bool = False, retry_after: float | None = None
+    ) -> None:
         self.provider = provider
         self.retryable = retryable
+        self.retry_after = retry_after
         super().__init__(f"{provider}: {message}")
 
 

@@ -32,7 +32,7 @@ def schema() -> dict[str, Any]:
     provider = definitions["ProviderSettings"]
     del provider["properties"]["options"]
     provider["additionalProperties"] = True
-    provider["description"] = "One model: the plugin's name, and the plugin's own options beside it."
+    provider["description"] = "One model: the plugin's name, what every model may have, and the plugin's own options."
     for definition in definitions.values():
         definition["properties"] = {key: _property(one) for key, one in definition["properties"].items()}
     return {
@@ -54,7 +54,7 @@ def _property(described: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in described:
         # Its defaults are those of its keys: repeated here they would be shown twice.
         return {"anyOf": [described, {"type": "null"}]}
-    if described.get("type") == "array":
+    if described.get("type") in ("array", "object"):
         return {"anyOf": [described, {"type": "null"}], **default} if default else described
     if described.get("type") in ("integer", "number", "boolean") or "enum" in described or "pattern" in described:
         return {"anyOf": [described, _VARIABLE], **default}

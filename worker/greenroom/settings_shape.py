@@ -18,9 +18,15 @@ from greenroom.yaml_document import BROKEN, Broken, Document, Path
 
 __all__ = ["NOT_IN_FILE", "check_shape"]
 
-NOT_IN_FILE = frozenset({"file"})
+NOT_IN_FILE = frozenset({"file", "models"})
 """Fields of ``Settings`` that are no keys of the file."""
-EXAMPLES = {"vad": "{plugin: silero}", "stt": "{plugin: whisper}", "llm": "{plugin: script}", "tts": "{plugin: piper}"}
+EXAMPLES = {
+    "vad": "{plugin: silero}",
+    "stt": "{plugin: whisper}",
+    "llm": "{plugin: script}",
+    "tts": "{plugin: piper}",
+    "turn_detector": "{plugin: smart_turn}",
+}
 
 
 def check_shape(document: Document) -> dict[str, Any] | Broken:
@@ -52,11 +58,13 @@ class _Checker:
                 (member,) = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
                 return self.check(value, member, path)
             case inspect.StructType() if kind.cls is ProviderSettings:
-                return self._provider(value, path)
+                return self._provider(value, kind, path)
             case inspect.StructType():
                 return self._struct(value, kind, path)
             case inspect.VarTupleType():
                 return self._items(value, kind, path)
+            case inspect.DictType():
+                return self._table(value, kind, path)
         if isinstance(kind, inspect.StrType):
             value = self._document.texts.get(path, value)
         problem = _problem(value, kind)
@@ -92,8 +100,14 @@ class _Checker:
             return self._document.complain(path, f"an empty list; expected {described}, at least one")
         return [self.check(one, kind.item_type, (*path, i)) for i, one in enumerate(value)]
 
-    def _provider(self, value: Any, path: Path) -> Any:
-        example = EXAMPLES.get(str(path[-1]), "{plugin: name}")
+    def _table(self, value: Any, kind: inspect.DictType, path: Path) -> Any:
+        if not isinstance(value, dict):
+            return self._document.complain(path, f"{found(value, path)}; expected {_describe(kind)}")
+        return {key: self.check(one, kind.value_type, (*path, key)) for key, one in value.items()}
+
+    def _provider(self, value: Any, kind: inspect.StructType, path: Path) -> Any:
+        """A model: the keys that every one has, and beside them, under ``options``, the plugin's own."""
+        example = EXAMPLES.get(next((str(key) for key in reversed(path) if key in EXAMPLES), ""), "{plugin: name}")
         if not isinstance(value, dict):
             if isinstance(value, str) and value:
                 example = f"{{plugin: {redact(value)[:60]}}}"
@@ -106,7 +120,15 @@ class _Checker:
         if not isinstance(plugin, str) or not plugin:
             where = (*path, "plugin")
             return self._document.complain(where, f"{found(plugin)}; expected a plugin's name, such as {example}")
-        return {"plugin": plugin, "options": {key: one for key, one in value.items() if key != "plugin"}}
+        common = {field.name: field for field in kind.fields if field.name not in ("plugin", "options")}
+        checked: dict[str, Any] = {"plugin": plugin, "options": {}}
+        for key, one in value.items():
+            field = common.get(key)
+            if field is None and key != "plugin":
+                checked["options"][key] = one
+            elif field is not None and (one is not None or not _may_be_empty(field)):
+                checked[key] = self.check(one, field.type, (*path, key))
+        return checked
 
 
 def _may_be_empty(field: inspect.Field) -> bool:
@@ -114,7 +136,7 @@ def _may_be_empty(field: inspect.Field) -> bool:
     if field.required:
         return True
     kind = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
-    return isinstance(kind, inspect.StructType | inspect.VarTupleType | inspect.UnionType)
+    return isinstance(kind, inspect.StructType | inspect.VarTupleType | inspect.DictType | inspect.UnionType)
 
 
 def _problem(value: Any, kind: inspect.Type) -> str | None:
@@ -172,6 +194,8 @@ def _describe(kind: inspect.Type, *, found: Any = None) -> str:
             return f"one of {', '.join(str(one) for one in kind.values)}"
         case inspect.VarTupleType():
             return f"a list{_of(kind.item_type)}"
+        case inspect.DictType():
+            return "a mapping of names to texts"
         case inspect.StructType():
             names = [field.name for field in kind.fields if field.required]
             return f"a mapping with {', '.join(names)}" if names else "a mapping"
