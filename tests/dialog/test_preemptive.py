@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from greenroom.dialog.commands import CancelGeneration, Generate, RunTool
 from greenroom.dialog.dialog import DialogRules
 from greenroom.dialog.events import (
-    CancelGeneration,
     CloseAsked,
-    EarlyReplyDiscarded,
-    Generate,
     Generated,
     HookFinished,
     RequestedCall,
-    RunTool,
     Transcribed,
     UserStarted,
     UserStopped,
     UserTyped,
 )
+from greenroom.dialog.notices import EarlyReplyDiscarded
 
 from .world import World
 
@@ -49,6 +47,7 @@ def test_words_can_be_final_before_the_voice_is_known_to_have_ended() -> None:
     world.at(2.2).feed(Transcribed("u1", "what time is it"))
     assert world.when(Generate) == [pytest.approx(2.2)]
     world.at(2.25).feed(UserStopped("u1", 2.0))
+    world.at(2.3).feed(Transcribed("u1", ""))  # nothing came after them
     world.at(2.6)
     assert world.plays() == ["early_1"]
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from greenroom.dialog.dialog import DialogRules
-from greenroom.dialog.events import (
-    Backchannel,
+from greenroom.dialog.commands import (
     CancelGeneration,
     Close,
-    CloseAsked,
     Drop,
-    FalseInterruption,
     Generate,
-    Generated,
     Hold,
-    InterruptAsked,
     Pause,
     Play,
+    Resume,
+    RunTool,
+    Stop,
+    Synthesise,
+)
+from greenroom.dialog.dialog import DialogRules
+from greenroom.dialog.events import (
+    CloseAsked,
+    Generated,
+    InterruptAsked,
     Played,
     ProtectionChanged,
     RequestedCall,
-    Resume,
-    RunTool,
     SpeechRequested,
-    Stop,
-    Synthesise,
     Synthesised,
     ToolFinished,
     Transcribed,
@@ -34,6 +34,7 @@ from greenroom.dialog.events import (
     UserTyped,
 )
 from greenroom.dialog.interruption import InterruptionRules
+from greenroom.dialog.notices import Backchannel, FalseInterruption
 
 from .world import World
 

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from greenroom.dialog.commands import Drop, Generate, RunHook
 from greenroom.dialog.dialog import DialogRules
-from greenroom.dialog.events import (
-    AgentState,
-    AgentStateChanged,
-    Drop,
-    Generate,
-    HookFinished,
-    RunHook,
-    Started,
-    Transcribed,
-    TurnTimedOut,
-    UserStarted,
-    UserStopped,
-    UserTranscribed,
-    UserTyped,
-)
+from greenroom.dialog.events import AgentState, HookFinished, Started, Transcribed, UserStarted, UserStopped, UserTyped
+from greenroom.dialog.notices import AgentStateChanged, TurnTimedOut, UserTranscribed
+from greenroom.dialog.turns import TurnRules
 
 from .world import World
 
@@ -62,7 +51,7 @@ def test_a_noise_without_words_leaves_no_trace() -> None:
 
 
 def test_words_that_the_transcriber_owes_are_waited_for_until_the_timeout() -> None:
-    world = World(DialogRules(transcript_timeout=4.0))
+    world = World(DialogRules(turns=TurnRules(transcript_timeout=4.0)))
     world.at(1.06).feed(UserStarted("u1", 1.0))
     world.at(2.25).feed(UserStopped("u1", 2.0))
     world.at(20.0)
@@ -76,7 +65,7 @@ def test_words_that_the_transcriber_owes_are_waited_for_until_the_timeout() -> N
 
 
 def test_late_words_join_the_turn_that_is_being_spoken() -> None:
-    world = World(DialogRules(transcript_timeout=1.0))
+    world = World(DialogRules(turns=TurnRules(transcript_timeout=1.0)))
     world.at(1.06).feed(UserStarted("u1", 1.0))
     world.at(2.25).feed(UserStopped("u1", 2.0))
     world.at(5.0).feed(UserStarted("u2", 4.94))

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from greenroom.dialog.commands import Announce, Command, Commit, Play, RunHook, Stop
 from greenroom.dialog.dialog import Dialog, DialogRules
 from greenroom.dialog.events import (
-    Announce,
-    Command,
-    Commit,
     Event,
     Generated,
     HookFinished,
-    Play,
     Played,
     RequestedCall,
-    RunHook,
-    SpeechEnded,
     SpeechRequested,
     Started,
-    Stop,
     Tick,
     Transcribed,
     UserStarted,
     UserStopped,
 )
+from greenroom.dialog.notices import SpeechEnded
 
 __all__ = ["World"]
 
@@ -30,12 +25,12 @@ __all__ = ["World"]
 class World:
     """``at`` moves the time on, ticking whenever the dialog wanted one before; commands gather in ``log``."""
 
-    def __init__(self, rules: DialogRules | None = None, *, hooks: bool = True) -> None:
+    def __init__(self, rules: DialogRules | None = None, *, hooks: bool = True, resumed: bool = False) -> None:
         self.dialog = Dialog(rules or DialogRules())
         self.now = 0.0
         self.log: list[tuple[float, Command]] = []
         self._hooks = hooks
-        self.feed(Started())
+        self.feed(Started(resumed))
 
     def at(self, when: float) -> World:
         while (deadline := self.dialog.deadline()) is not None and deadline <= when:

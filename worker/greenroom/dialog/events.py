@@ -1,4 +1,4 @@
-"""What the dialog is told (events, past tense) and what it asks for (commands, imperative).
+"""What the dialog is told: events, past tense. What it asks for is in ``commands``, what it announces in ``notices``.
 
 Every event carries the id of what it speaks of, so that a late one finds its owner gone and becomes ``Drop``. The
 events of one conversation, with their times, are its journal; replayed, they give the same commands.
@@ -11,62 +11,62 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from greenroom.dialog.history import ChatItem
-
 __all__ = [
+    "AgentChanged",
     "AgentState",
-    "AgentStateChanged",
-    "Announce",
-    "Backchannel",
-    "CancelGeneration",
-    "Close",
+    "Aired",
     "CloseAsked",
-    "Command",
-    "Commit",
-    "Drop",
-    "EarlyReplyDiscarded",
+    "ContextChanged",
+    "DeadAirStep",
+    "Detection",
     "EndReason",
     "Event",
-    "FalseInterruption",
-    "Generate",
     "Generated",
-    "Hold",
+    "HandOff",
     "HookFinished",
     "InterruptAsked",
-    "Notice",
-    "Pause",
+    "ListenerChanged",
+    "Muted",
+    "OnDuplicate",
+    "OnInterrupt",
     "Place",
-    "Play",
     "Played",
     "ProtectionChanged",
     "RequestedCall",
-    "Resume",
-    "RunHook",
-    "RunTool",
-    "SpeechCreated",
-    "SpeechEnded",
     "SpeechRequested",
     "SpeechSource",
-    "SpeechStarted",
     "Started",
-    "Stop",
-    "Synthesise",
     "Synthesised",
     "Tick",
     "ToolFinished",
     "Transcribed",
-    "TurnCommitted",
-    "TurnTimedOut",
+    "TurnCleared",
+    "TurnEndAsked",
+    "TurnJudged",
     "UserStarted",
     "UserState",
-    "UserStateChanged",
     "UserStopped",
-    "UserTranscribed",
     "UserTyped",
 ]
 
-SpeechSource: TypeAlias = Literal["say", "generate_reply", "turn"]
-"""Who asked for a speech: ``say``, ``generate_reply``, or the dialog itself to answer a user's turn."""
+SpeechSource: TypeAlias = Literal["say", "generate_reply", "turn", "tool", "guard"]
+"""Who asked for a speech: ``say``, ``generate_reply``, or the dialog itself: to answer a user's turn, to tell what a
+tool brought after its speech had been interrupted, or to break a silence."""
+
+Detection: TypeAlias = Literal["vad", "stt", "realtime", "manual"]
+"""Who says that the user's turn is over: silence after voice activity, the transcriber, the realtime model, or only
+the program (``commit_user_turn``)."""
+
+OnInterrupt: TypeAlias = Literal["finish", "cancel", "tell"]
+"""What becomes of a tool that runs when its speech is interrupted: it runs on and its result is kept; it is cancelled;
+it runs on and its result is told to the user."""
+
+OnDuplicate: TypeAlias = Literal["allow", "reject", "replace"]
+"""What becomes of a call of a tool of which an earlier call still runs: both run; the new one is refused; the older one
+is cancelled."""
+
+DeadAirStep: TypeAlias = Literal["hold", "fallback", "end"]
+"""What breaks a silence: a holding phrase, then the fallback, then a spoken end."""
 
 Place: TypeAlias = Literal["queue", "next", "replace"]
 """Behind its equals in priority, ahead of them, or instead of everything that may be interrupted."""
@@ -82,8 +82,11 @@ class AgentState(StrEnum):
 
 
 class UserState(StrEnum):
+    """``AWAY``: neither side has said anything for a while."""
+
     LISTENING = "listening"
     SPEAKING = "speaking"
+    AWAY = "away"
 
 
 class EndReason(StrEnum):
@@ -109,7 +112,9 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The session can hear and speak."""
+    """The session can hear and speak. ``resumed``: it goes on with a conversation that another process began."""
+
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,8 @@ class UserStopped:
 class Transcribed:
     """Words from the transcriber. ``utterance`` is empty when it cannot say which one they belong to.
 
-    ``text`` of an interim result is the utterance so far; of a final one, words that will not change.
+    ``text`` of an interim result is the utterance so far; of a final one, words that will not change. ``ended``: the
+    transcriber itself judges that the speaker has finished.
     """
 
     utterance: str
@@ -140,13 +146,77 @@ class Transcribed:
     final: bool = True
     language: str = ""
     confidence: float | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnJudged:
+    """The turn detector's answer to ``Judge``: how likely it is, 0..1, that the user has finished."""
+
+    turn: str
+    serial: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEndAsked:
+    """The program ends the turn that is being taken. ``skip_reply``: it joins the history, and that is all."""
+
+    skip_reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCleared:
+    """The program forgets the turn that is being taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """The program stops or begins to listen to the user's voice."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerChanged:
+    """Whether anybody is there to hear the agent."""
+
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Aired:
+    """The agent's outgoing audio, measured: it became audible, or fell silent. ``at``: when that leaves the track."""
+
+    audible: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContextChanged:
+    """Instructions, tools or chat context were changed by the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOff:
+    """Another agent is to take the conversation."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChanged:
+    """It has taken it: answer to ``SwitchAgent``."""
+
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)
 class UserTyped:
-    """A whole turn as text."""
+    """A whole turn as text. ``skip_reply``: it joins the history, and that is all."""
 
     text: str
+    skip_reply: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,24 +234,30 @@ class HookFinished:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequested:
-    """Something is to be said. ``text`` where it is known beforehand; ``user_input`` joins the history first."""
+    """Something is to be said. ``text`` where it is known beforehand; ``user_input`` joins the history first;
+    ``instructions`` the model alone is told.
+
+    ``allow_interruptions``: anybody may interrupt it; ``stoppable``: the program may all the same.
+    """
 
     speech: str
     source: SpeechSource
     priority: int = 5
     place: Place = "queue"
     allow_interruptions: bool = True
+    stoppable: bool = False
     ttl: float | None = None
     key: str = ""
     group: str = ""
     text: str = ""
     user_input: str = ""
     in_history: bool = True
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectionChanged:
-    """The owner of a speech changed whether it may be interrupted."""
+    """The owner of a speech changed whether it may be interrupted, by the user and by the program alike."""
 
     speech: str
     allow_interruptions: bool
@@ -198,11 +274,13 @@ class InterruptAsked:
 
 @dataclass(frozen=True, slots=True)
 class RequestedCall:
-    """A tool call as the model wrote it."""
+    """A tool call as the model wrote it, and the policies of the tool that it names."""
 
     call_id: str
     name: str
     arguments: str
+    on_interrupt: OnInterrupt = "finish"
+    on_duplicate: OnDuplicate = "allow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +297,13 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Synthesised:
-    """The audio of a speech's step: its first frame is there, all of it is, or it failed."""
+    """The audio of a speech's step: the voice began its first ``sentence``, its first frame is there, all of it is, or
+    it failed.
+    """
 
     speech: str
     step: int
-    what: Literal["first", "end", "failed"]
+    what: Literal["sentence", "first", "end", "failed"]
     seconds: float = 0.0
     error: str = ""
 
@@ -247,13 +327,17 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """A tool returned. ``reply``: the model is to go on with the result (a tool that returns nothing wants none)."""
+    """A tool returned. ``reply``: the model is to go on with the result (a tool that returns nothing wants none).
+
+    ``agent``: who takes the conversation once the speech that called the tool has ended.
+    """
 
     speech: str
     call_id: str
     output: str
     is_error: bool = False
     reply: bool = True
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +355,15 @@ Event: TypeAlias = (
     | UserStopped
     | Transcribed
     | UserTyped
+    | TurnJudged
+    | TurnEndAsked
+    | TurnCleared
+    | Muted
+    | ListenerChanged
+    | Aired
+    | ContextChanged
+    | HandOff
+    | AgentChanged
     | HookFinished
     | SpeechRequested
     | ProtectionChanged
@@ -280,237 +373,4 @@ Event: TypeAlias = (
     | Played
     | ToolFinished
     | CloseAsked
-)
-
-
-# --- notices: what the world may want to know -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStateChanged:
-    old: AgentState
-    new: AgentState
-
-
-@dataclass(frozen=True, slots=True)
-class UserStateChanged:
-    old: UserState
-    new: UserState
-
-
-@dataclass(frozen=True, slots=True)
-class UserTranscribed:
-    """Words of a turn that is being spoken: all of the turn so far."""
-
-    turn: str
-    text: str
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCommitted:
-    """The user's turn is over. ``at``: its last voiced sample; ``text``: all its words; ``typed``: it was no voice."""
-
-    turn: str
-    text: str
-    at: float
-    typed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Backchannel:
-    """Words that the user put in while the agent spoke, and that ask for nothing: no turn, no answer."""
-
-    turn: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class EarlyReplyDiscarded:
-    """An answer that was begun before its turn was committed, and that came to nothing."""
-
-    speech: str
-
-
-@dataclass(frozen=True, slots=True)
-class FalseInterruption:
-    """A speech that was paused because the user seemed to speak goes on where it stopped."""
-
-    speech: str
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTimedOut:
-    """The transcriber owed words for these utterances and did not deliver in time."""
-
-    turn: str
-    utterances: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechCreated:
-    speech: str
-    source: SpeechSource
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    """Its first sample left. ``at``: when."""
-
-    speech: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechEnded:
-    speech: str
-    reason: EndReason
-    error: str = ""
-
-
-Notice: TypeAlias = (
-    AgentStateChanged
-    | UserStateChanged
-    | UserTranscribed
-    | TurnCommitted
-    | Backchannel
-    | EarlyReplyDiscarded
-    | FalseInterruption
-    | TurnTimedOut
-    | SpeechCreated
-    | SpeechStarted
-    | SpeechEnded
-)
-
-
-# --- commands -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RunHook:
-    """Call ``on_user_turn_completed``; answer with ``HookFinished``."""
-
-    turn: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Generate:
-    """Begin to make the text of a speech's step: from the model, or from what ``say`` was given.
-
-    ``user_text``: words of a turn that is not committed yet; the answer to them may be discarded unheard.
-    """
-
-    speech: str
-    step: int
-    user_text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelGeneration:
-    """Stop making text and audio for a speech, all steps; nothing more is wanted of it."""
-
-    speech: str
-
-
-@dataclass(frozen=True, slots=True)
-class Synthesise:
-    """Begin to make the audio of a speech's step, up to a bounded lead."""
-
-    speech: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """Let a speech's step be heard as soon as there is audio. Ends with ``Played(finished)``, also when it is empty."""
-
-    speech: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Take ``Play`` back: nothing of the step has sounded yet, and for now nothing may."""
-
-    speech: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Silence a step, and keep the place. Reported by ``Played(paused)``."""
-
-    speech: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Go on from the sample at which it was paused."""
-
-    speech: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Silence a step that was told to play. Ends with ``Played(stopped)`` (or ``finished``, when that came first)."""
-
-    speech: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunTool:
-    """Run a tool once; answer with ``ToolFinished``."""
-
-    speech: str
-    step: int
-    call: RequestedCall
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """This item is now part of the history. ``speech`` is the one it belongs to, if any."""
-
-    item: ChatItem
-    speech: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The conversation is over; nothing is commanded after this."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """An event that came too late or twice, and why it changed nothing."""
-
-    event: str
-    reason: str
-
-
-Command: TypeAlias = (
-    RunHook
-    | Generate
-    | CancelGeneration
-    | Synthesise
-    | Play
-    | Hold
-    | Pause
-    | Resume
-    | Stop
-    | RunTool
-    | Commit
-    | Announce
-    | Close
-    | Drop
 )

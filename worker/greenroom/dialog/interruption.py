@@ -92,6 +92,11 @@ class Interruption:
             return Reaction.NOTHING
         return Reaction.PAUSE if self._rules.pause else Reaction.STOP
 
+    def by_words(self, active: Speech, words: str) -> bool:
+        """Words that came while it is heard, and that no voice announced, stop it."""
+        heard = active.sounding in (Sounding.PLAYING, Sounding.PAUSED)
+        return self._rules.enabled and heard and active.allow_interruptions and bool(words) and not self._little(words)
+
     def aside(self, words: str, active: Speech | None) -> bool:
         """Said while the agent speaks, and asking for nothing."""
         if active is None or active.sounding not in (Sounding.PLAYING, Sounding.PAUSED):

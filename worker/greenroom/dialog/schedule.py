@@ -9,41 +9,34 @@ Rules:
 3. A speech that waits for its tools gives the floor away, and when it goes on it is ahead of its equals.
 4. Interrupting a speech on the floor keeps the floor until the track is silent. If that is not reported within
    ``STOP_TIMEOUT`` the floor is taken anyway.
-5. Whatever became of a speech, a tool that returned is in the history, after the words that came before it.
+5. Whatever became of a speech, a tool that returned is in the history, after the words that came before it
+   (``toolcalls``). When a tool hands the conversation to another agent, that happens once its speech has ended; of
+   several that do so in one speech, the last one counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
 
-from greenroom.dialog.events import (
+from greenroom.dialog.commands import (
     Announce,
     CancelGeneration,
     Command,
-    Commit,
     Drop,
-    EarlyReplyDiscarded,
-    EndReason,
-    FalseInterruption,
     Generate,
-    Generated,
     Hold,
     Pause,
     Play,
-    Played,
     Resume,
-    RunTool,
-    SpeechCreated,
-    SpeechEnded,
-    SpeechRequested,
-    SpeechStarted,
     Stop,
     Synthesise,
-    Synthesised,
-    ToolFinished,
 )
-from greenroom.dialog.history import FunctionCall, FunctionCallOutput, Message
+from greenroom.dialog.events import EndReason, Generated, Played, SpeechRequested, Synthesised, ToolFinished
+from greenroom.dialog.history import Message
+from greenroom.dialog.ledger import Ledger
+from greenroom.dialog.notices import EarlyReplyDiscarded, FalseInterruption, SpeechCreated, SpeechEnded, SpeechStarted
 from greenroom.dialog.speech import Making, Sounding, Speech, Step
+from greenroom.dialog.toolcalls import ToolCalls
 
 __all__ = ["STOP_TIMEOUT", "SpeechScheduler"]
 
@@ -54,19 +47,28 @@ STOP_TIMEOUT = 2.0
 class SpeechScheduler:
     """The speeches of one dialog. A part of ``Dialog``: its methods return the commands that follow."""
 
-    def __init__(self, *, new_item_id: Callable[[], str], max_tool_steps: int) -> None:
-        self._new_item_id = new_item_id
+    def __init__(self, ledger: Ledger, *, max_tool_steps: int, early_voice: bool = False) -> None:
+        self._ledger = ledger
         self._max_tool_steps = max_tool_steps
+        self._early_voice = early_voice
         self._speeches: dict[str, Speech] = {}
         self._parked: Speech | None = None
-        self._calls: dict[str, tuple[Speech, Step]] = {}
+        self._floor: Speech | None = None
+        self._tools = ToolCalls(ledger)
+        self.handoffs: deque[str] = deque()
+        """Agents that are to take the conversation, in order."""
+        self.untold: deque[str] = deque()
+        """Calls whose speech was interrupted, and whose results are to be told to the user."""
+        self.lost = False
+        """An answer has failed before anything of it was heard."""
         self._arrivals = 0
         self._stop_due: float | None = None
 
     @property
     def active(self) -> Speech | None:
         """The speech on the floor, audible or about to be."""
-        return next((speech for speech in self._speeches.values() if speech.on_the_floor), None)
+        speech = self._floor
+        return speech if speech is not None and speech.on_the_floor else None
 
     @property
     def live(self) -> list[Speech]:
@@ -75,6 +77,19 @@ class SpeechScheduler:
 
     def find(self, speech_id: str) -> Speech | None:
         return self._speeches.get(speech_id)
+
+    @property
+    def greeting(self) -> bool:
+        """The first speech of the conversation waits or is heard."""
+        return any(speech.arrival == 1 for speech in self._speeches.values())
+
+    def greeting_over(self) -> None:
+        """The conversation had its first speech before it came here."""
+        self._arrivals = max(self._arrivals, 1)
+
+    @property
+    def tools_running(self) -> bool:
+        return self._tools.running
 
     def deadline(self) -> float | None:
         times = [expires for speech in self._speeches.values() if (expires := speech.expires()) is not None]
@@ -86,7 +101,8 @@ class SpeechScheduler:
 
     def request(self, event: SpeechRequested, now: float) -> list[Command]:
         """Take a new speech into the queue and begin to make it."""
-        commands: list[Command] = [Announce(SpeechCreated(event.speech, event.source))]
+        own = event.text if event.source == "guard" else ""
+        commands: list[Command] = [Announce(SpeechCreated(event.speech, event.source, own))]
         if event.key and any(speech.key == event.key for speech in self._speeches.values()):
             return [*commands, Announce(SpeechEnded(event.speech, EndReason.DUPLICATE))]
         if event.place == "replace":
@@ -103,13 +119,14 @@ class SpeechScheduler:
             allow_interruptions=event.allow_interruptions,
             in_history=event.in_history,
             requested=now,
+            stoppable=event.stoppable,
             ttl=event.ttl,
             key=event.key,
             group=event.group,
         )
         self._speeches[speech.id] = speech
         if event.user_input:
-            commands.append(Commit(Message(self._new_item_id(), "user", event.user_input), speech.id))
+            commands.append(self._ledger.commit(Message(self._ledger.new_id(), "user", event.user_input), speech.id))
         return commands + self._make_next_step(speech)
 
     def park(self, speech_id: str, user_text: str, now: float) -> list[Command]:
@@ -126,24 +143,32 @@ class SpeechScheduler:
             requested=now,
             sounding=Sounding.PARKED,
         )
-        return self._make_next_step(self._parked, user_text)
+        commands = self._make_next_step(self._parked, user_text)
+        return commands + self._synthesise(self._parked) if self._early_voice else commands
 
     @property
     def parked_well(self) -> bool:
         """There is a parked answer, and it has not failed."""
-        return self._parked is not None and self._parked.making in (Making.RUNNING, Making.MADE)
+        parked = self._parked
+        return parked is not None and parked.making in (Making.RUNNING, Making.MADE) and not parked.error
 
-    def adopt(self) -> list[Command]:
+    def adopt(self, *, allow_interruptions: bool = True) -> list[Command]:
         """The turn was committed as it was foreseen: the parked answer is its answer."""
         speech, self._parked = self._parked, None
         if speech is None:
             return []
+        speech.allow_interruptions = allow_interruptions
         speech.sound(Sounding.QUEUED)
         self._speeches[speech.id] = speech
         commands: list[Command] = [Announce(SpeechCreated(speech.id, speech.source))]
         if speech.making is Making.MADE:
             commands += self._run_tools(speech)
         return commands
+
+    def hold(self, speech: Speech) -> list[Command]:
+        """Take the floor back from a speech of which nothing has sounded."""
+        speech.sound(Sounding.QUEUED)
+        return [Hold(speech.id, speech.sounding_step)]
 
     def discard(self) -> list[Command]:
         """The turn went on, or was changed: the parked answer is worth nothing."""
@@ -154,10 +179,10 @@ class SpeechScheduler:
         return [CancelGeneration(speech.id), Announce(EarlyReplyDiscarded(speech.id))]
 
     def end_early(self, speech: Speech, reason: EndReason, now: float) -> list[Command]:
-        """Interrupt, replace, supersede or close a speech; its tools run on."""
+        """Interrupt, replace, supersede or close a speech; what becomes of its tools they say themselves."""
         if speech.sounding is Sounding.STOPPING:
             return []
-        commands: list[Command] = []
+        commands = self._tools.interrupted(speech)
         if speech.making is not Making.CANCELLED:
             speech.make(Making.CANCELLED)
             commands.append(CancelGeneration(speech.id))
@@ -171,11 +196,13 @@ class SpeechScheduler:
     def pause(self, speech: Speech) -> list[Command]:
         """Silence the speech that plays, on suspicion that it is being interrupted."""
         speech.sound(Sounding.PAUSED)
+        speech.sounds = False
         return [Pause(speech.id, speech.sounding_step)]
 
     def resume(self, speech: Speech) -> list[Command]:
         """It was a false alarm."""
         speech.sound(Sounding.PLAYING)
+        speech.sounds = True
         return [Resume(speech.id, speech.sounding_step), Announce(FalseInterruption(speech.id))]
 
     # --- what became of a speech ----------------------------------------------------------------------------------
@@ -201,13 +228,14 @@ class SpeechScheduler:
         return [] if parked is not None else self._run_tools(speech)
 
     def synthesised(self, event: Synthesised) -> list[Command]:
-        speech = self._speeches.get(event.speech)
+        parked = self._parked if self._parked is not None and self._parked.id == event.speech else None
+        speech = parked or self._speeches.get(event.speech)
         if speech is None or speech.step_numbered(event.step) is None:
             return [Drop("Synthesised", f"speech {event.speech} is over")]
         if event.what != "failed":
             return []
         speech.error = speech.error or event.error or "the voice failed"
-        if speech.on_the_floor:
+        if parked is not None or speech.on_the_floor:
             return []  # what was made is heard; its playout then ends the speech
         return [CancelGeneration(speech.id), *self._end(speech, EndReason.FAILED)]
 
@@ -220,6 +248,7 @@ class SpeechScheduler:
         if event.what in ("paused", "resumed"):
             return []
         commands = self._step_heard(speech, event)
+        speech.sounds = False
         step = speech.steps[event.step - 1]
         if speech.sounding is Sounding.STOPPING:
             self._stop_due = None
@@ -240,24 +269,24 @@ class SpeechScheduler:
         return commands + self._end(speech, EndReason.FINISHED)
 
     def tool_finished(self, event: ToolFinished) -> list[Command]:
-        owner = self._calls.get(event.call_id)
-        if owner is None or event.call_id not in owner[1].calls:
-            return [Drop("ToolFinished", f"tool call {event.call_id} is not running")]
-        speech, step = owner
-        step.calls.discard(event.call_id)
-        step.wants_reply = step.wants_reply or event.reply
-        call = speech.calls[event.call_id]
-        results = (
-            FunctionCall(self._new_item_id(), call.call_id, call.name, call.arguments),
-            FunctionCallOutput(self._new_item_id(), call.call_id, call.name, event.output, event.is_error),
-        )
-        commands: list[Command] = []
-        if step.sounded or speech.sounding is Sounding.ENDED:
-            commands += [Commit(item, speech.id) for item in results]
-        else:
-            step.results += results
-        if step.calls or speech.making is not Making.MADE or speech.step is not step:
+        speech, step, commands = self._tools.finished(event)
+        if speech is None or step is None:
             return commands
+        cut_off = speech.sounding in (Sounding.STOPPING, Sounding.ENDED)
+        if cut_off and event.reply and speech.calls[event.call_id].on_interrupt == "tell":
+            self.untold.append(event.call_id)
+        if event.agent and speech.sounding is Sounding.ENDED:
+            self.handoffs.append(event.agent)
+        elif event.agent:
+            speech.handoff = event.agent
+        return commands + self._go_on(speech)
+
+    def _go_on(self, speech: Speech) -> list[Command]:
+        """Once all tools of its step have returned, make the next step, or let the speech end."""
+        step = speech.step
+        if step.calls or not step.asked or speech.making is not Making.MADE or speech.error:
+            return []
+        commands: list[Command] = []
         if step.wants_reply:
             commands += self._make_next_step(speech)
             if speech.sounding is Sounding.YIELDED:
@@ -274,8 +303,7 @@ class SpeechScheduler:
         commands: list[Command] = []
         active = self.active
         if active is not None and active.sounding is Sounding.AUTHORISED and _held(active, user_speaks, turn_waits):
-            active.sound(Sounding.QUEUED)
-            commands.append(Hold(active.id, active.sounding_step))
+            commands += self.hold(active)
         for speech in self.live:
             expires = speech.expires()
             if expires is not None and expires <= now:
@@ -299,6 +327,7 @@ class SpeechScheduler:
             return []
         commands = self._synthesise(first)
         first.sound(Sounding.AUTHORISED)
+        self._floor = first
         return [*commands, Play(first.id, first.sounding_step)]
 
     # --- pieces ---------------------------------------------------------------------------------------------------
@@ -310,19 +339,13 @@ class SpeechScheduler:
 
     def _run_tools(self, speech: Speech) -> list[Command]:
         """Run what the step that was just made asks for, each call once."""
-        step = speech.step
-        if step.number > self._max_tool_steps:
+        if speech.step.number > self._max_tool_steps:
             return []
-        commands: list[Command] = []
-        for call in step.asked:
-            if call.call_id in self._calls:
-                commands.append(Drop("Generated", f"tool call {call.call_id} was asked for before"))
-                continue
-            step.calls.add(call.call_id)
-            speech.calls[call.call_id] = call
-            self._calls[call.call_id] = (speech, step)
-            commands.append(RunTool(speech.id, step.number, call))
-        return commands
+        speech.calls.update((call.call_id, call) for call in speech.step.asked)
+        commands, touched = self._tools.run(speech)
+        for other in touched:
+            commands += self._go_on(other)
+        return commands + (self._go_on(speech) if speech.step.wants_reply else [])
 
     def _synthesise(self, speech: Speech) -> list[Command]:
         step = speech.steps[speech.sounding_step - 1]
@@ -334,6 +357,7 @@ class SpeechScheduler:
     def _started(self, speech: Speech, event: Played) -> list[Command]:
         if speech.sounding is Sounding.AUTHORISED:
             speech.sound(Sounding.PLAYING)
+            speech.sounds = True
         if speech.heard:
             return []
         speech.heard = True
@@ -343,23 +367,23 @@ class SpeechScheduler:
         """The words of a step that is over, and then the results that its tools left, in that order."""
         commands: list[Command] = []
         if speech.in_history and event.text.strip():
-            message = Message(self._new_item_id(), "assistant", event.text.strip(), event.what == "stopped")
-            commands.append(Commit(message, speech.id))
+            message = Message(self._ledger.new_id(), "assistant", event.text.strip(), event.what == "stopped")
+            commands.append(self._ledger.commit(message, speech.id))
         step = speech.steps[event.step - 1]
         step.sounded = True
-        return commands + self._flush(speech, step)
-
-    def _flush(self, speech: Speech, step: Step) -> list[Command]:
-        results, step.results = step.results, []
-        return [Commit(item, speech.id) for item in results]
+        return commands + self._tools.flush(speech, step)
 
     def _end(self, speech: Speech, reason: EndReason) -> list[Command]:
         commands: list[Command] = []
         for step in speech.steps:
-            commands += self._flush(speech, step)
+            commands += self._tools.flush(speech, step)
         speech.sound(Sounding.ENDED)
         speech.end_reason = reason
         del self._speeches[speech.id]
+        if speech.handoff:
+            self.handoffs.append(speech.handoff)
+        answers = speech.source in ("turn", "generate_reply", "tool")
+        self.lost = self.lost or (reason is EndReason.FAILED and answers and not speech.heard)
         return [*commands, Announce(SpeechEnded(speech.id, reason, speech.error))]
 
 

@@ -53,7 +53,7 @@ class Sounding(StrEnum):
 
 
 MAKING: dict[Making, frozenset[Making]] = {
-    Making.NONE: frozenset({Making.RUNNING, Making.CANCELLED}),
+    Making.NONE: frozenset({Making.RUNNING}),
     Making.RUNNING: frozenset({Making.MADE, Making.FAILED, Making.CANCELLED}),
     Making.MADE: frozenset({Making.RUNNING, Making.CANCELLED}),
     Making.FAILED: frozenset({Making.CANCELLED}),
@@ -97,7 +97,9 @@ class Step:
 
 @dataclass(slots=True)
 class Speech:
-    """The scheduler's record of a speech. ``order`` sorts the queue: smaller first."""
+    """The scheduler's record of a speech. ``order`` sorts the queue: smaller first. ``sounds``: its
+    step has begun to, and was neither paused nor over.
+    """
 
     id: str
     source: SpeechSource
@@ -107,17 +109,20 @@ class Speech:
     allow_interruptions: bool
     in_history: bool
     requested: float
+    stoppable: bool = False
     ttl: float | None = None
     key: str = ""
     group: str = ""
     making: Making = Making.NONE
     sounding: Sounding = Sounding.QUEUED
     heard: bool = False
+    sounds: bool = False
     error: str = ""
     end_reason: EndReason | None = None
     steps: list[Step] = field(default_factory=list)
     calls: dict[str, RequestedCall] = field(default_factory=dict)
     sounding_step: int = 1
+    handoff: str = ""
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -133,6 +138,10 @@ class Speech:
     def step(self) -> Step:
         """The step that is being made or was made last."""
         return self.steps[-1]
+
+    @property
+    def audible(self) -> bool:
+        return self.sounds and self.sounding in (Sounding.PLAYING, Sounding.STOPPING)
 
     def expires(self) -> float | None:
         """When a waiting speech that nobody has heard is no longer worth saying."""
