@@ -17,6 +17,7 @@ from greenroom.providers import OptionError, Plugin, PluginError, registry
 from greenroom.providers.registry import BrokenPlugin, MissingExtra, UnknownPlugin, UnsupportedKind
 from greenroom.settings import ProviderSettings
 from greenroom.testing.providers import ScriptedVAD
+from greenroom.testing.realtime import ScriptedRealtime
 
 HERE = "tests.providers.test_registry"
 
@@ -46,6 +47,11 @@ class OurVAD(ScriptedVAD):
         super().__init__(level=options.level)
 
 
+class OurRealtime(ScriptedRealtime):
+    def __init__(self, options: Options) -> None:
+        super().__init__(level=options.level)
+
+
 class NotAVAD:
     def __init__(self, options: Options) -> None:
         pass
@@ -55,11 +61,14 @@ good = Plugin(kinds={"vad": f"{HERE}:OurVAD"}, options={"vad": Options}, extra="
 lacking = Plugin(
     kinds={"vad": f"{HERE}:OurVAD"}, options={"vad": Options}, requires=("no_such_vendor",), extra="vendor"
 )
+realtime = Plugin(kinds={"llm": f"{HERE}:OurRealtime"}, options={"llm": Options})
+voiceless = Plugin(kinds={"llm": f"{HERE}:OurVAD"}, options={"llm": Options})
 lying = Plugin(kinds={"vad": f"{HERE}:NotAVAD"}, options={"vad": Options})
 dangling = Plugin(kinds={"vad": "no_such_module_at_all:VAD"}, options={"vad": Options})
 no_plugin = "a text"
 
 PLUGINS = {name: f"{HERE}:{name}" for name in ("good", "lacking", "lying", "dangling", "no_plugin", "missing")}
+PLUGINS |= {name: f"{HERE}:{name}" for name in ("realtime", "voiceless")}
 
 
 @pytest.fixture
@@ -116,13 +125,21 @@ def test_a_plugin_is_built() -> None:
 
 
 @pytest.mark.usefixtures("ours")
+def test_a_realtime_model_takes_the_language_models_place() -> None:
+    assert registry.offering("llm") == ["realtime", "voiceless"]
+    assert isinstance(registry.build("llm", ProviderSettings("realtime")), OurRealtime)
+    with pytest.raises(BrokenPlugin, match="is not a LLM or RealtimeModel"):
+        registry.build("llm", ProviderSettings("voiceless"))
+
+
+@pytest.mark.usefixtures("ours")
 def test_an_unknown_plugin_names_the_near_and_the_installed() -> None:
     error = refused("vad", "goood", {})
     assert isinstance(error, UnknownPlugin)
     assert error.path == ("plugin",)
     assert str(error) == (
         "plugin: no plugin `goood` is installed (did you mean `good`?); "
-        "installed: dangling, good, lacking, lying, missing, no_plugin"
+        "installed: dangling, good, lacking, lying, missing, no_plugin, realtime, voiceless"
     )
 
 
@@ -196,3 +213,23 @@ def test_two_plugins_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)
     with pytest.raises(BrokenPlugin, match="two plugins are named `good`"):
         registry.names()
+
+
+def test_what_is_installed_is_looked_up_once_and_again_for_a_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries, lookups = [EntryPoint("good", f"{HERE}:good", registry.GROUP)], [0]
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        lookups[0] += 1
+        return entries
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "_remembered", None)
+    registry.remember()
+    assert registry.load_plugin("good") is registry.load_plugin("good")
+    assert lookups == [1]
+    with pytest.raises(UnknownPlugin, match=r"installed: good$"):
+        registry.load_plugin("another")
+    entries.append(EntryPoint("another", f"{HERE}:good", registry.GROUP))
+    assert registry.load_plugin("another") is registry.load_plugin("good")
+    assert registry.names() == ["another", "good"]
+    assert lookups == [3]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from greenroom.providers.sentences import SentenceSplitter, sentences, speakable
 
 
-def split(text: str, *, longest: int = 250, shortest: int = 12, first_clause: int = 0) -> list[str]:
-    splitter = SentenceSplitter(shortest=shortest, longest=longest, first_clause=first_clause)
+def split(text: str, *, longest: int = 250, shortest: int = 12, first_clause: int = 0, language: str = "") -> list[str]:
+    splitter = SentenceSplitter(shortest=shortest, longest=longest, first_clause=first_clause, language=language)
     return [*splitter.push(text), *splitter.flush()]
 
 
@@ -46,6 +46,40 @@ def split(text: str, *, longest: int = 250, shortest: int = 12, first_clause: in
 def test_cuts(text: str) -> None:
     expected = text.split("|")
     assert split("".join(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("de", "Am 3. Mai kam z. B. Herr Dr. Müller bzw. seine Frau. |Er blieb bis 17 Uhr. |Dann ging er."),
+        ("de-DE", "Die Nr. 5 ist ca. 3 m lang. |Wir treffen uns um 3. |Bis dann!"),
+        ("fr", "M. Dupont et Mme Martin sont arrivés. |Ils habitent av. Victor Hugo. |Voilà."),
+        ("es", "El Sr. García y la Sra. López han llegado. |¿Qué desea Ud. esta noche? |Nada más, gracias."),
+        ("it", "Il sig. Rossi è arrivato da poco. |La dott.ssa Bianchi no, ecc. ecc. per ora. |Va bene."),
+        ("pt-BR", "O Sr. Silva chegou mais cedo. |A Dra. Souza ainda não. |Pode esperar um pouco?"),
+        ("nl", "Dhr. Jansen komt morgen, d.w.z. dinsdag. |Bel ons bijv. om tien uur. |Tot dan."),
+        ("ru", "Он живёт на ул. Ленина, т. е. в центре города. |Это хороший район. |Позвоните нам."),
+        ("pl", "Prof. Kowalski mieszka przy ul. Długiej. |Można np. zadzwonić do niego. |Dziękuję."),
+        ("sv", "Ring oss t.ex. klockan tio på morgonen. |Vi svarar på alla frågor. |Hej då."),
+        ("el", "Τι κάνετε σήμερα το πρωί; |Είμαι πολύ καλά. |Ευχαριστώ."),
+        ("hy", "Ես շատ լավ եմ այսօր։ |Շնորհակալություն։"),
+        ("am", "ዛሬ በጣም ጥሩ ቀን ነው። |እንዴት ነህ ወዳጄ?"),
+        ("my", "ဒါဟာ ပထမ စာကြောင်း ဖြစ်တယ်။ |ဒါဟာ ဒုတိယ စာကြောင်း ဖြစ်တယ်။"),
+        ("zh", "你好，欢迎来到我们的餐厅。|请问您需要什么？|好的，没问题。"),
+        ("xx", "A language that nobody knows, Inc. is here. |It has sentences too."),
+    ],
+)
+def test_cuts_in_other_languages(language: str, text: str) -> None:
+    expected = text.split("|")
+    assert split("".join(expected), language=language) == expected
+
+
+def test_a_number_waits_for_the_word_after_it_where_it_may_be_an_ordinal() -> None:
+    splitter = SentenceSplitter(language="de")
+    assert splitter.push("Wir kommen gern am 3. ") == []
+    assert splitter.push("Ma") == []
+    assert splitter.push("i zu Ihnen. ") == ["Wir kommen gern am 3. Mai zu Ihnen. "]
+    assert splitter.push("Wir sehen uns um 3. Bis ") == ["Wir sehen uns um 3. "]
 
 
 def test_short_sentences_join_the_next_but_the_first_does_not_wait() -> None:
@@ -124,18 +158,37 @@ def test_limits_that_make_no_sense_are_refused() -> None:
         SentenceSplitter(longest=5, shortest=12)
 
 
-PIECES = [*"abcXYZ 019.,!?;:…\n\"'”)(-。！「」、é\u0301\u200d👋½", "Mr.", " p.m. ", "e.g. ", "word ", ". "]
+PIECES = [
+    "3. ",
+    "Mai ",
+    "z. B. ",
+    "Dr. ",
+    *"abcXYZ 019.,!?;:…\n\"'”)(-。！「」、é\u0301\u200d👋½",
+    "Mr.",
+    " p.m. ",
+    "e.g. ",
+    "word ",
+    ". ",
+]
 TEXT = st.lists(st.sampled_from(PIECES), max_size=200).map("".join)
 
 
 @settings(deadline=None)  # a busy machine is no failure
-@given(st.one_of(TEXT, st.text(max_size=100)), st.data(), st.sampled_from([20, 60, 250]), st.sampled_from([0, 10]))
-def test_pieces_change_nothing_and_nothing_is_lost(text: str, data: st.DataObject, longest: int, clause: int) -> None:
-    whole = split(text, longest=longest, first_clause=clause)
+@given(
+    st.one_of(TEXT, st.text(max_size=100)),
+    st.data(),
+    st.sampled_from([20, 60, 250]),
+    st.sampled_from([0, 10]),
+    st.sampled_from(["", "de", "el", "ja", "xx"]),
+)
+def test_pieces_change_nothing_and_nothing_is_lost(
+    text: str, data: st.DataObject, longest: int, clause: int, language: str
+) -> None:
+    whole = split(text, longest=longest, first_clause=clause, language=language)
     assert "".join(whole) == text
     assert all(len(sentence) <= longest for sentence in whole)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12), label="cuts"))
-    splitter, got = SentenceSplitter(longest=longest, first_clause=clause), []
+    splitter, got = SentenceSplitter(longest=longest, first_clause=clause, language=language), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         got += splitter.push(text[start:end])
     assert [*got, *splitter.flush()] == whole

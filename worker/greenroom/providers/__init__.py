@@ -3,8 +3,11 @@
 from greenroom.dialog.history import ChatContext, FunctionCall, FunctionCallOutput, Message
 from greenroom.providers.llm import LLM, LLMChunk, TextDelta, ToolCall, ToolChoice, ToolSchema, Usage
 from greenroom.providers.plugin import OptionError, Plugin, PluginError
+from greenroom.providers.provider import Provider
+from greenroom.providers.realtime import RealtimeModel, RealtimeRequest, RealtimeSession
 from greenroom.providers.stt import STT, BatchSTT, STTStream, Transcript
 from greenroom.providers.tts import TTS, SentenceTTS, SynthesizedAudio
+from greenroom.providers.turn import Heard, TurnDetector
 from greenroom.providers.vad import VAD, VADStream
 
 __all__ = [
@@ -16,11 +19,16 @@ __all__ = [
     "ChatContext",
     "FunctionCall",
     "FunctionCallOutput",
+    "Heard",
     "LLMChunk",
     "Message",
     "OptionError",
     "Plugin",
     "PluginError",
+    "Provider",
+    "RealtimeModel",
+    "RealtimeRequest",
+    "RealtimeSession",
     "STTStream",
     "SentenceTTS",
     "SynthesizedAudio",
@@ -29,6 +37,7 @@ __all__ = [
     "ToolChoice",
     "ToolSchema",
     "Transcript",
+    "TurnDetector",
     "Usage",
     "VADStream",
 ]

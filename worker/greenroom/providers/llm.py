@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from greenroom.dialog.history import ChatContext
+from greenroom.providers.provider import Provider
 
 __all__ = ["LLM", "LLMChunk", "TextDelta", "ToolCall", "ToolChoice", "ToolSchema", "Usage"]
 
@@ -50,7 +51,7 @@ class Usage:
 LLMChunk: TypeAlias = TextDelta | ToolCall | Usage
 
 
-class LLM(ABC):
+class LLM(Provider):
     """A language model."""
 
     @abstractmethod
@@ -62,6 +63,3 @@ class LLM(ABC):
         Implemented as an async generator. Closing it (``aclose``, or cancelling the task that iterates it) must stop
         the request at once. The system message, if any, comes first in ``context``. Raises ``ProviderError``.
         """
-
-    def load(self) -> None:  # noqa: B027  # loading early is optional
-        """Load the model; called once in a warm process, before a job. Blocks. Idempotent."""

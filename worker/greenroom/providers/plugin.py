@@ -37,9 +37,9 @@ class OptionError(PluginError, ValueError):
 class Plugin:
     """What one vendor offers.
 
-    ``kinds`` maps ``vad``, ``stt``, ``llm`` or ``tts`` to ``"module:Class"``: resolved only when used, so that listing
-    plugins imports no vendor's code. ``options`` maps the same kinds to a frozen ``msgspec.Struct`` class that holds
-    the kind's options with their defaults: the YAML keys beside ``plugin``. The class is called as
+    ``kinds`` maps ``vad``, ``stt``, ``llm``, ``tts`` or ``turn`` to ``"module:Class"``: resolved only when used, so
+    that listing plugins imports no vendor's code. ``options`` maps the same kinds to a frozen ``msgspec.Struct`` class
+    that holds the kind's options with their defaults: the YAML keys beside ``plugin``. The class is called as
     ``Class(options)``. A struct may have ``verify(self) -> None`` for what its types cannot say, such as a file that
     has to be there: called by ``registry.check``, it imports nothing heavy and raises ``OptionError``.
 
@@ -53,6 +53,9 @@ class Plugin:
     extra: str = ""
     preload: tuple[str, ...] = field(default=())
     """Modules that are safe and worthwhile to import before the fork (no threads, no files held open)."""
+    shared: tuple[str, ...] = field(default=())
+    """Kinds whose model is loaded once for all calls of a worker, in the model host, unless the YAML says otherwise
+    (``shared: false``): what runs on this machine and takes much of its memory. See ``docs/models.md``."""
 
 
 def _dotted(path: KeyPath) -> str:

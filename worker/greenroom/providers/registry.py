@@ -1,7 +1,7 @@
 """Which plugins are installed, whether the options written for one are right, and the provider that they make.
 
 Plugins are found by their entry points in the group ``greenroom.plugins``. Listing imports nothing of theirs, checking
-imports a plugin's own module but none of the vendor's, building imports the rest.
+options imports a plugin's own module but none of the vendor's, building imports the rest.
 
 ::
 
@@ -27,8 +27,10 @@ import msgspec
 
 from greenroom.providers.llm import LLM
 from greenroom.providers.plugin import KeyPath, OptionError, Plugin, PluginError
+from greenroom.providers.realtime import RealtimeModel
 from greenroom.providers.stt import STT
 from greenroom.providers.tts import TTS
+from greenroom.providers.turn import TurnDetector
 from greenroom.providers.vad import VAD
 from greenroom.settings import ProviderSettings
 
@@ -44,15 +46,25 @@ __all__ = [
     "check",
     "load_plugin",
     "names",
+    "offered",
     "offering",
+    "remember",
+    "version_of",
 ]
 
 GROUP = "greenroom.plugins"
 
-Kind: TypeAlias = Literal["vad", "stt", "llm", "tts"]
+Kind: TypeAlias = Literal["vad", "stt", "llm", "tts", "turn"]
+Provider: TypeAlias = VAD | STT | LLM | RealtimeModel | TTS | TurnDetector
 
-KINDS: Mapping[str, type[VAD | STT | LLM | TTS]] = {"vad": VAD, "stt": STT, "llm": LLM, "tts": TTS}
-"""What each kind has to be."""
+KINDS: Mapping[str, tuple[type[Provider], ...]] = {
+    "vad": (VAD,),
+    "stt": (STT,),
+    "llm": (LLM, RealtimeModel),
+    "tts": (TTS,),
+    "turn": (TurnDetector,),
+}
+"""What each kind may be: a realtime model takes the language model's place."""
 
 
 class UnknownPlugin(PluginError):
@@ -91,6 +103,9 @@ def offering(kind: Kind) -> list[str]:
 def load_plugin(name: str) -> Plugin:
     """The plugin of that name. Raises ``UnknownPlugin`` or ``BrokenPlugin``."""
     entry = _entries().get(name)
+    if entry is None and _remembered is not None:
+        remember()
+        entry = _remembered.get(name)
     if entry is None:
         raise UnknownPlugin(
             f"no plugin `{name}` is installed{_nearest(name, names())}; installed: {_listed(names())}", path=("plugin",)
@@ -102,6 +117,12 @@ def load_plugin(name: str) -> Plugin:
     if not isinstance(plugin, Plugin):
         raise BrokenPlugin(f"plugin `{name}`: {entry.value} is not a greenroom.providers.Plugin", path=("plugin",))
     return plugin
+
+
+def version_of(name: str) -> str:
+    """Of the distribution that a plugin comes with; empty where it is not known."""
+    entry = _entries().get(name)
+    return entry.dist.version if entry is not None and entry.dist is not None else ""
 
 
 def check(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
@@ -139,28 +160,46 @@ def build(kind: Literal["vad"], settings: ProviderSettings) -> VAD: ...
 @overload
 def build(kind: Literal["stt"], settings: ProviderSettings) -> STT: ...
 @overload
-def build(kind: Literal["llm"], settings: ProviderSettings) -> LLM: ...
+def build(kind: Literal["llm"], settings: ProviderSettings) -> LLM | RealtimeModel: ...
 @overload
 def build(kind: Literal["tts"], settings: ProviderSettings) -> TTS: ...
-def build(kind: Kind, settings: ProviderSettings) -> VAD | STT | LLM | TTS:
+@overload
+def build(kind: Literal["turn"], settings: ProviderSettings) -> TurnDetector: ...
+def build(kind: Kind, settings: ProviderSettings) -> Provider:
     """The provider that the settings describe; its model is not loaded yet. Raises ``PluginError``."""
     options = check(kind, settings.plugin, settings.options)
-    place = load_plugin(settings.plugin).kinds[kind]
-    module, _, attribute = place.partition(":")
-    try:
-        offered = getattr(import_module(module), attribute)
-    except Exception as error:  # as in load_plugin
-        raise BrokenPlugin(
-            f"plugin `{settings.plugin}`: {place} cannot be loaded: {_said(error)}", path=("plugin",)
-        ) from error
-    expected = KINDS[kind]
-    if not (isinstance(offered, type) and issubclass(offered, expected)):
-        raise BrokenPlugin(f"plugin `{settings.plugin}`: {place} is not a {expected.__name__}", path=("plugin",))
-    make: Callable[[Any], VAD | STT | LLM | TTS] = offered
+    make: Callable[[Any], Provider] = offered(kind, settings.plugin)
     return make(options)
 
 
+def offered(kind: Kind, name: str) -> type[Provider]:
+    """The class that a plugin, which offers this kind, has for it; imports the vendor's code. Raises
+    ``BrokenPlugin``."""
+    place = load_plugin(name).kinds[kind]
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as error:  # as in load_plugin
+        raise BrokenPlugin(f"plugin `{name}`: {place} cannot be loaded: {_said(error)}", path=("plugin",)) from error
+    expected = KINDS[kind]
+    if not (isinstance(found, type) and issubclass(found, expected)):
+        wanted = " or ".join(one.__name__ for one in expected)
+        raise BrokenPlugin(f"plugin `{name}`: {place} is not a {wanted}", path=("plugin",))
+    return found
+
+
+def remember() -> None:
+    """Look up once which plugins are installed, for this process and those that are forked from it: each lookup reads
+    what every installed distribution says of itself. One that is installed later is found when it is asked for."""
+    global _remembered
+    _remembered = _looked_up()
+
+
 def _entries() -> dict[str, EntryPoint]:
+    return _remembered if _remembered is not None else _looked_up()
+
+
+def _looked_up() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         other = found.setdefault(entry.name, entry)
@@ -170,6 +209,9 @@ def _entries() -> dict[str, EntryPoint]:
                 path=("plugin",),
             )
     return found
+
+
+_remembered: dict[str, EntryPoint] | None = None
 
 
 def _requirement(name: str, plugin: Plugin) -> str:

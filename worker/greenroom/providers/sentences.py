@@ -2,7 +2,10 @@
 
 A cut depends on the text alone, never on how the stream happened to be cut into pieces, and joined the sentences are
 the text, spaces included. What a cut needs to know lies at most one character ahead, or, after an abbreviation that may
-end a sentence ("at 5 p.m."), one word ahead.
+end a sentence ("at 5 p.m.") and after a number ("am 3. Mai"), one word ahead.
+
+Which full stops belong to an abbreviation is a matter of the language. For English, and where nobody says which it is,
+the rules are below; for some 300 others they are the library sentencex's.
 """
 
 from __future__ import annotations
@@ -10,16 +13,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from functools import lru_cache
+
+import sentencex
 
 __all__ = ["SentenceSplitter", "sentences", "speakable"]
 
 # Ends of sentences. A space must follow Latin punctuation: it proves that "3." is not the beginning of "3.5", and that
 # the question mark is not inside an address. Scripts without spaces need the next character, which may close a quote.
 _END = re.compile(
-    r"""(?P<latin>[.!?…।॥؟۔]+["'”’»)\]}*_`]*\s)"""
+    r"""(?P<latin>[.!?…।॥؟۔։።፧၊။។៕‽]+["'”’»)\]}*_`]*\s)"""
     r"""|(?P<wide>[。！？]+["'”’）」』】》]*(?=[^。！？"'”’）」』】》]))"""
     r"""|(?P<line>\n)"""
 )
+_GREEK = re.compile(r"""[;;]+["'”’»)\]}*_`]*\s""")
 _CLAUSE = re.compile(r"""[,;:—–]["'”’)]*\s|[、，；：](?=.)""", re.DOTALL)
 _SPACE = re.compile(r"\s")
 _JOINERS = "\u200d\ufe0e\ufe0f"
@@ -39,6 +46,13 @@ _PERHAPS = re.compile(
     re.IGNORECASE,
 )
 
+_LETTERS = re.compile(  # of "J.", "т. е." and "t.ex.", in any script
+    r"(?:^|[\W_])((?:[^\W\d_]\.\s?|[^\W\d_]{1,3}\.)*[^\W\d_]{1,3})\.$"
+)
+_MARKS = str.maketrans("", "", "\"'“”‘’«»()[]{}*_`")
+_NEXT = "Xylophone"
+"""A word that begins a sentence and belongs to no abbreviation."""
+
 
 def speakable(text: str) -> bool:
     """Whether there is a word in it: a letter or a digit of any script."""
@@ -46,10 +60,10 @@ def speakable(text: str) -> bool:
 
 
 async def sentences(
-    text: AsyncIterable[str], *, shortest: int = 12, longest: int = 250, first_clause: int = 0
+    text: AsyncIterable[str], *, shortest: int = 12, longest: int = 250, first_clause: int = 0, language: str = ""
 ) -> AsyncGenerator[str, None]:
     """Yield sentences with the spaces after them; joined, they are the text. See ``SentenceSplitter``."""
-    splitter = SentenceSplitter(shortest=shortest, longest=longest, first_clause=first_clause)
+    splitter = SentenceSplitter(shortest=shortest, longest=longest, first_clause=first_clause, language=language)
     async for piece in text:
         for sentence in splitter.push(piece):
             yield sentence
@@ -66,14 +80,16 @@ class SentenceSplitter:
     ``longest``: a sentence that grows beyond so many characters is cut at a comma, else at a space, else anywhere.
     ``first_clause``: the first sentence may be cut at a comma, semicolon, colon or dash once it has so many characters,
     so that speaking starts sooner; 0 is never.
+    ``language``: a code such as ``de`` or ``pt-BR``; empty where it is not known.
     """
 
-    def __init__(self, *, shortest: int = 12, longest: int = 250, first_clause: int = 0) -> None:
+    def __init__(self, *, shortest: int = 12, longest: int = 250, first_clause: int = 0, language: str = "") -> None:
         if longest < 2 or longest < shortest:
             raise ValueError(f"longest is {longest}; expected at least 2 and at least shortest ({shortest})")
         self._shortest = shortest
         self._longest = longest
         self._first_clause = first_clause
+        self._language = re.split("[-_]", language)[0].lower()
         self._pending = ""
         self._first = True
 
@@ -109,7 +125,9 @@ class SentenceSplitter:
 
     def _ends(self, text: str) -> Iterator[tuple[int, bool]]:
         """Every certain end in order, and whether it is only that of a clause."""
-        ends = [(match.end(), False) for match in _END.finditer(text) if _certain(text, match)]
+        ends = [(match.end(), False) for match in _END.finditer(text) if _certain(text, match, self._language)]
+        if self._language == "el":
+            ends += [(match.end(), False) for match in _GREEK.finditer(text)]
         if self._first and self._first_clause > 0:
             ends += [(match.end(), True) for match in _CLAUSE.finditer(text)]
         return iter(sorted(ends))
@@ -130,18 +148,42 @@ class SentenceSplitter:
         return end if end > 1 else limit
 
 
-def _certain(text: str, match: re.Match[str]) -> bool:
+def _certain(text: str, match: re.Match[str], language: str) -> bool:
     """Whether this end is the end of a sentence, as far as the text that is there can say."""
     mark = match.start("latin")
     if mark < 0 or match.group().rstrip() != ".":
         return True
     before = text[: mark + 1]
-    if _NUMBERED.search(before) or _NEVER.search(before):
+    if _NUMBERED.search(before):
+        return False
+    after = text[match.end() - 1 :]
+    if language in ("", "en"):
+        return _ends_english(before, after)
+    letters = _LETTERS.search(before)
+    if letters and ("." in letters[1] or (len(letters[1]) == 1 and letters[1].isupper())):
+        return False
+    tail = " ".join(before.split()[-3:]).translate(_MARKS)
+    if not _splits(language, tail, _NEXT):
+        return False
+    if not before[-2:-1].isdigit():
+        return True
+    word = re.match(r"\s+(\S+)\s", after)  # "3." may be the third: the word after it decides, and has to be there
+    return "\n" in after[: len(after) - len(after.lstrip())] or (word is not None and _splits(language, tail, word[1]))
+
+
+@lru_cache(maxsize=256)
+def _splits(language: str, before: str, word: str) -> bool:
+    """Whether the library begins a sentence with ``word``."""
+    *_, last = sentencex.segment(language, f"{before} {word}")
+    return bool(last == word)
+
+
+def _ends_english(before: str, after: str) -> bool:
+    if _NEVER.search(before):
         return False
     perhaps, digit = _PERHAPS.search(before), _BEFORE_DIGIT.search(before)
     if not perhaps and not digit:
         return True
-    after = text[match.end() - 1 :]
     following = after.lstrip()
     if "\n" in after[: len(after) - len(following)]:
         return True

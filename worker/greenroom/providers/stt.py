@@ -16,6 +16,7 @@ import numpy as np
 
 from greenroom.audio import AudioFrame
 from greenroom.errors import ProviderError
+from greenroom.providers.provider import Provider
 
 __all__ = ["STT", "BatchSTT", "STTStream", "Transcript"]
 
@@ -27,7 +28,7 @@ class Transcript:
     ``text`` of an interim result: the utterance's words so far that no final result has covered; of a final one: words
     that will not change; empty when there were none. ``utterance``: the id given to ``start_of_speech``; empty when
     the provider segments by itself and cannot say. ``language``: BCP 47, or empty. ``confidence``: 0..1, or ``None``
-    when the provider has none.
+    when the provider has none. ``ended``: the provider judges that the speaker has finished, and not merely paused.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Transcript:
     utterance: str = ""
     language: str = ""
     confidence: float | None = None
+    ended: bool = False
 
 
 class STTStream(ABC):
@@ -55,7 +57,7 @@ class STTStream(ABC):
 
     @abstractmethod
     def end_of_speech(self, utterance: str) -> None:
-        """The utterance is over: a final transcript of it is due, with empty text if it held no words."""
+        """The utterance is over: a final transcript is due, with empty text if there are no (more) words in it."""
 
     @abstractmethod
     def __aiter__(self) -> AsyncIterator[Transcript]: ...
@@ -65,23 +67,23 @@ class STTStream(ABC):
         """Stop at once; nothing that is pending is delivered."""
 
 
-class STT(ABC):
+class STT(Provider):
     """A speech to text model or vendor."""
 
     sample_rate: int = 16000
     """Hz, of the frames that ``push`` takes."""
+    needs_marks: bool = False
+    """It cannot find utterances by itself: it hears nothing where nobody marks them."""
 
     @abstractmethod
     def stream(self) -> STTStream:
         """A fresh stream for one participant."""
 
-    def load(self) -> None:  # noqa: B027  # loading early is optional
-        """Load the model; called once in a warm process, before a job. Blocks. Idempotent."""
-
 
 class BatchSTT(STT):
     """For models that take a whole utterance and return its text."""
 
+    needs_marks = True
     attempts: int = 2
     """How often one utterance is tried when ``recognize`` fails with a retryable error."""
 

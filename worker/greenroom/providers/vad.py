@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from greenroom.audio import Pcm
+from greenroom.providers.provider import Provider
 
 __all__ = ["VAD", "VADStream"]
 
@@ -29,7 +30,7 @@ class VADStream(ABC):
         """Forget what came before: the next window begins an unrelated stretch of audio."""
 
 
-class VAD(ABC):
+class VAD(Provider):
     """A voice activity model, loaded once in a process."""
 
     sample_rate: int = 16000
@@ -40,6 +41,3 @@ class VAD(ABC):
     @abstractmethod
     def stream(self) -> VADStream:
         """A fresh stream for one participant."""
-
-    def load(self) -> None:  # noqa: B027  # loading early is optional
-        """Load the model; called once in a warm process, before a job. Blocks. Idempotent."""

@@ -197,15 +197,22 @@ class LoopbackOutput:
         """Queue samples; waits while the queue is full. Returns early when ``clear`` is called."""
         await self._queue.push(pcm, self._send)
 
-    def clear(self) -> None:
-        """Drop what has not left."""
+    def clear(self) -> float:
+        """Drop what has not left; returns its seconds."""
+        dropped = self._queue.queued
         self._sent = self._left()
         self._queue.clear()
+        return dropped
 
     @property
     def queued(self) -> float:
         """Seconds that were pushed and have not left."""
         return self._queue.queued
+
+    @property
+    def ready(self) -> bool:
+        """What ``set_ready`` said."""
+        return self._ready.is_set()
 
     async def wait_ready(self) -> None:
         """Returns once ``set_ready(True)`` was said."""

@@ -24,13 +24,25 @@ take; ``promptness`` how long stopping may.
 import pytest
 
 # So that failing assertions are explained; it has to be said before the modules are imported.
-pytest.register_assert_rewrite(*(f"{__name__}.{kind}" for kind in ("llm", "stt", "tts", "vad")))
+pytest.register_assert_rewrite(*(f"{__name__}.{kind}" for kind in ("llm", "realtime", "stt", "tts", "turn", "vad")))
 
 from greenroom.testing.contract.llm import LLMContract  # noqa: E402
 from greenroom.testing.contract.loop import Heartbeat, Leftovers  # noqa: E402
+from greenroom.testing.contract.realtime import RealtimeContract  # noqa: E402
 from greenroom.testing.contract.speech import Speech  # noqa: E402
 from greenroom.testing.contract.stt import STTContract  # noqa: E402
 from greenroom.testing.contract.tts import TTSContract  # noqa: E402
+from greenroom.testing.contract.turn import TurnDetectorContract  # noqa: E402
 from greenroom.testing.contract.vad import VADContract  # noqa: E402
 
-__all__ = ["Heartbeat", "LLMContract", "Leftovers", "STTContract", "Speech", "TTSContract", "VADContract"]
+__all__ = [
+    "Heartbeat",
+    "LLMContract",
+    "Leftovers",
+    "RealtimeContract",
+    "STTContract",
+    "Speech",
+    "TTSContract",
+    "TurnDetectorContract",
+    "VADContract",
+]
