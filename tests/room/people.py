@@ -16,7 +16,7 @@ from greenroom.audio import Pcm
 from greenroom.embedded.mediaserver import MediaServer
 from greenroom.room.caller import Departure, EndReason
 from greenroom.room.participants import LinkedParticipant
-from greenroom.room.room import AgentRoom, RoomTimes
+from greenroom.room.room import AgentRoom, PreconnectReport, PreconnectRules, RoomState, RoomTimes
 
 T = TypeVar("T")
 
@@ -56,6 +56,8 @@ class Listener:
     """A ``RoomListener`` that writes down what it is told."""
 
     told: Record[tuple[object, ...]] = field(default_factory=Record)
+    states: Record[tuple[str, str]] = field(default_factory=Record)
+    """Of the connection, with the room's sid; "ended" at last."""
 
     def participant_linked(self, participant: LinkedParticipant, *, returned: bool) -> None:
         self.told.add(("linked", participant.identity, returned))
@@ -63,8 +65,15 @@ class Listener:
     def participant_left(self, identity: str, how: Departure, *, grace: float) -> None:
         self.told.add(("left", identity, how, grace))
 
+    def room_lost(self, reason: EndReason) -> None:
+        self.told.add(("lost", reason))
+
+    def room_changed(self, state: RoomState, *, sid: str) -> None:
+        self.states.add((state, sid))
+
     def room_ended(self, reason: EndReason) -> None:
         self.told.add(("ended", reason))
+        self.states.add(("ended", ""))
 
     def text_received(self, identity: str, text: str) -> None:
         self.told.add(("text", identity, text))
@@ -106,11 +115,11 @@ class Person:
         self._tracks: dict[str, rtc.LocalAudioTrack] = {}
         self._listening: list[rtc.AudioStream] = []
 
-    async def publish(self, name: str = "mic") -> str:
-        """Switch a microphone on; returns its track's sid."""
+    async def publish(self, name: str = "mic", *, promise: bool = False) -> str:
+        """Switch a microphone on; returns its track's sid. ``promise``: a recording of what was said before comes."""
         source = self._sources[name] = rtc.AudioSource(48_000, 1, queue_size_ms=100)
         track = self._tracks[name] = rtc.LocalAudioTrack.create_audio_track(name, source)
-        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, preconnect_buffer=promise)
         return (await self.room.local_participant.publish_track(track, options)).sid
 
     async def unpublish(self, name: str = "mic") -> None:
@@ -261,10 +270,25 @@ class House:
         return person
 
     async def agent(
-        self, listener: Listener | None = None, *, participant: str = "", times: RoomTimes | None = None, sid: str = ""
+        self,
+        listener: Listener | None = None,
+        *,
+        participant: str = "",
+        times: RoomTimes | None = None,
+        sid: str = "",
+        preconnect: PreconnectRules | None = None,
+        reported: Callable[[PreconnectReport], None] = lambda _: None,
+        token: Callable[[], str] | None = None,
     ) -> AgentRoom:
         """The agent joins."""
-        agent = AgentRoom(listener or Listener(), participant=participant, times=times)
+        agent = AgentRoom(
+            listener or Listener(),
+            participant=participant,
+            times=times,
+            preconnect=preconnect,
+            reported=reported,
+            token=token,
+        )
         self._stack.push_async_callback(agent.leave)
         await agent.join(self.server.url, self.token("agent", agent=True), room=self.room, sid=sid)
         return agent

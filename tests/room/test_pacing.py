@@ -52,6 +52,55 @@ def test_what_went_in_has_left_or_is_queued_or_was_dropped(steps: list[tuple[str
         assert left + clock.queued(now) + dropped == pytest.approx(pushed, abs=1e-6)
 
 
+def test_nothing_leaves_while_the_clock_stands_still() -> None:
+    clock = PlayClock(RATE)
+    clock.add(2400, 5.0)
+    clock.stop(5.04)
+    clock.stop(5.05)
+    assert clock.queued(9.0) == pytest.approx(0.06)
+    clock.go_on(10.0)
+    assert clock.queued(10.0) == pytest.approx(0.06)
+    assert clock.end == pytest.approx(10.06)
+    clock.stop(11.0)
+    clock.go_on(12.0)
+    assert clock.queued(12.0) == 0
+    assert clock.add(240, 12.0) == 12.0
+    clock.stop(12.004)
+    assert clock.clear(13.0) == pytest.approx(0.006)
+    clock.go_on(14.0)
+    assert clock.queued(14.0) == 0
+    assert clock.add(240, 14.0) == 14.0
+
+
+@virtual_time
+async def test_pushes_wait_while_the_queue_stands_still_and_can_be_cleared() -> None:
+    queue, loop = PacedQueue(RATE, limit=0.2), asyncio.get_running_loop()
+    sent: list[float] = []
+
+    async def send(piece: Pcm, at: float) -> None:
+        sent.append(at)
+
+    began = loop.time()
+    push = asyncio.create_task(queue.push(np.zeros(RATE, dtype=np.int16), send))
+    await asyncio.sleep(0.51)
+    queue.stop()
+    before, queued = len(sent), queue.queued
+    await asyncio.sleep(30)
+    assert (len(sent), queue.queued) == (before, queued)
+    assert queued == pytest.approx(1 - 0.51)
+    queue.go_on()
+    await push
+    assert loop.time() == pytest.approx(began + 30 + 0.8)
+    assert sent[-1] == pytest.approx(began + 30 + 0.95)
+    queue.stop()
+    push = asyncio.create_task(queue.push(np.zeros(RATE, dtype=np.int16), send))
+    await asyncio.sleep(1)
+    assert queue.clear() == pytest.approx(0.2)
+    await asyncio.wait_for(push, 1)
+    queue.go_on()
+    assert queue.queued == 0
+
+
 @virtual_time
 async def test_push_waits_for_room_and_hands_on_pieces_in_order() -> None:
     queue, loop = PacedQueue(RATE, limit=0.2), asyncio.get_running_loop()

@@ -115,8 +115,8 @@ async def test_a_republished_microphone_is_heard_and_leaves_a_gap(house: House) 
 
 async def _until_deaf(agent: AgentRoom) -> None:
     changed = asyncio.Event()
-    agent._room.on("track_unsubscribed", lambda: changed.set())
-    agent._room.on("track_unpublished", lambda: changed.set())
+    agent.client.on("track_unsubscribed", lambda: changed.set())
+    agent.client.on("track_unpublished", lambda: changed.set())
     while agent.microphone.track_sid:
         changed.clear()
         await changed.wait()
@@ -147,7 +147,7 @@ async def test_only_the_caller_is_heard_and_paid_for(house: House) -> None:
     frames: Record[AudioFrame] = Record()
     async with running(hear(agent, frames), babble(bob), babble(ann, pitch=0.0)):
         await frames.until(lambda got: len(got) > 30)
-    others = agent._room.remote_participants["bob"].track_publications.values()
+    others = agent.client.remote_participants["bob"].track_publications.values()
     assert others
     assert not any(publication.subscribed for publication in others)
 
@@ -162,7 +162,7 @@ async def test_the_agents_rebuilt_connection_hears_and_is_heard_again(house: Hou
     frames: Record[AudioFrame] = Record()
     async with running(hear(agent, frames), babble(ann)):
         await frames.until(lambda got: len(loud(got)) > 1000)
-        await agent._room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+        await agent.client.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
         await listener.until("linked", "ann", True)
         back = asyncio.get_running_loop().time()
         await frames.until(lambda got: any(at > back for at in loud(got)))
@@ -301,6 +301,24 @@ async def test_the_speaker_is_ready_once_somebody_listens(house: House) -> None:
     await speaker.push(pcm)
     await again.hear_until(began + 0.9)
     assert again.sound() > 0.4
+
+
+async def test_a_voice_that_is_not_published_yet_waits(house: House) -> None:
+    agent, ann = await house.agent(), await house.enter("ann")
+    ann.listen()
+    speaker = agent.make_speaker(ready_timeout=0.05)
+    ready = asyncio.create_task(speaker.wait_ready())
+    await asyncio.wait({ready}, timeout=0.3)
+    assert not ready.done()
+    assert not speaker.ready
+    await agent.publish_speaker(speaker)
+    await asyncio.wait_for(ready, 5)
+    with pytest.raises(RuntimeError, match="a speaker already"):
+        await agent.open_speaker()
+    began = asyncio.get_running_loop().time()
+    await speaker.push(tone(0.5, sample_rate=24_000))
+    await ann.hear_until(began + 0.9)
+    assert ann.sound() > 0.4
 
 
 async def test_clients_that_never_subscribe_do_not_hold_the_agent_up(house: House) -> None:

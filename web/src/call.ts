@@ -11,8 +11,10 @@ import {
   RoomEvent,
   type TextStreamReader,
   Track,
+  TrackEvent,
 } from "livekit-client";
 import { fetchAgents, fetchEntrance } from "./backend";
+import { PreConnect, record, TOPIC as PRECONNECT_TOPIC } from "./preconnect";
 import {
   absenceProblem,
   connectionProblem,
@@ -47,6 +49,8 @@ export interface CallListener {
 }
 
 const AGENT_PATIENCE = 10;
+/** Of LiveKit's `AudioTrackFeature`, which its client does not hand out: a recording of this track is to be expected. */
+const TF_PRECONNECT_BUFFER = 6;
 
 export class Call {
   readonly #room = new Room();
@@ -55,6 +59,7 @@ export class Call {
   #agent: AgentState = "absent";
   #patience: ReturnType<typeof setTimeout> | undefined;
   #track: LocalAudioTrack | undefined;
+  #preConnect: PreConnect | undefined;
   #typed = 0;
   #unechoed: string[] = [];
   #absenceTold = false;
@@ -75,6 +80,9 @@ export class Call {
       .on(RoomEvent.ParticipantActive, (participant) => this.#observe(participant))
       .on(RoomEvent.ParticipantAttributesChanged, (_, participant) => this.#observe(participant))
       .on(RoomEvent.ParticipantDisconnected, (participant) => this.#part(participant))
+      .on(RoomEvent.LocalTrackSubscribed, ({ source }) => {
+        if (source === Track.Source.Microphone) this.#preConnect?.listenedTo();
+      })
       .on(RoomEvent.TrackSubscribed, (track, _, participant) => this.#play(track, participant))
       .on(RoomEvent.TrackUnsubscribed, (track) => this.#silence(track))
       .on(RoomEvent.AudioPlaybackStatusChanged, () => listener.playback(this.#room.canPlaybackAudio));
@@ -88,8 +96,7 @@ export class Call {
     this.#setConnection("connecting");
     let server = "the media server";
     try {
-      // The microphone starts first and records into the pre-connect buffer: what is said before the agent has come
-      // reaches it all the same.
+      // The microphone starts first and is recorded: what is said before the agent has come reaches it all the same.
       void this.startMicrophone();
       const entrance = await fetchEntrance(agent);
       server = entrance.url;
@@ -120,7 +127,7 @@ export class Call {
         return;
       }
       this.#track = track;
-      if (!this.#agentIsHere()) track.startPreConnectBuffer();
+      if (!this.#agentIsHere()) this.#preConnect = recorded(track);
       this.listener.microphone("on", track);
       if (this.#connection === "connected") await this.#publish(track);
     } catch (error) {
@@ -163,6 +170,30 @@ export class Call {
   async #publish(track: LocalAudioTrack): Promise<void> {
     if (this.#room.localParticipant.getTrackPublication(Track.Source.Microphone)) return;
     await this.#room.localParticipant.publishTrack(track, { source: Track.Source.Microphone });
+    this.#catchUp();
+  }
+
+  /** Send what was said so far to the agent, once both it and the track are there. */
+  #catchUp(): void {
+    const { localParticipant, remoteParticipants } = this.#room;
+    const agent = [...remoteParticipants.values()].find((participant) => participant.isAgent && participant.isActive);
+    const publication = localParticipant.getTrackPublication(Track.Source.Microphone);
+    const preConnect = this.#preConnect;
+    if (agent === undefined || publication?.track === undefined || preConnect === undefined) return;
+    const { sampleRate, channelCount } = publication.track.mediaStreamTrack.getSettings();
+    void preConnect.send(() =>
+      localParticipant.streamBytes({
+        name: "preconnect-buffer",
+        topic: PRECONNECT_TOPIC,
+        mimeType: preConnect.mimeType,
+        destinationIdentities: [agent.identity],
+        attributes: {
+          trackId: publication.trackSid,
+          sampleRate: String(sampleRate ?? 48_000),
+          channels: String(channelCount ?? 1),
+        },
+      }),
+    );
   }
 
   #setConnection(state: Connection): void {
@@ -189,6 +220,7 @@ export class Call {
       this.#absenceTold = false;
     }
     this.#setAgent(agentState(participant.attributes[AGENT_STATE]));
+    this.#catchUp();
   }
 
   #part(participant: RemoteParticipant): void {
@@ -260,6 +292,7 @@ export class Call {
     this.#setAgent("absent");
     this.#ended = true;
     clearTimeout(this.#patience);
+    this.#preConnect?.discard();
     this.#track?.stop();
     this.listener.microphone("off", undefined);
     this.listener.voice(undefined);
@@ -270,3 +303,14 @@ export class Call {
   }
 }
 
+/** Record the track. While that lasts its publication says so, and an agent waits for the recording. */
+function recorded(track: LocalAudioTrack): PreConnect | undefined {
+  const recording = record(track.mediaStreamTrack);
+  if (recording === undefined) return undefined;
+  // LiveKit's client asks the track when it publishes it, and is told when the answer changes.
+  const preConnect = new PreConnect(recording, () => {
+    track.emit(TrackEvent.AudioTrackFeatureUpdate, track, TF_PRECONNECT_BUFFER, false);
+  });
+  Object.defineProperty(track, "hasPreConnectBuffer", { get: () => preConnect.underWay });
+  return preConnect;
+}

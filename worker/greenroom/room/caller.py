@@ -6,7 +6,10 @@
 - A participant who goes may come back under the same identity. LiveKit's clients *leave and join again* to rebuild a
   broken connection, so even an orderly leave waits ``left_grace``; one who was lost without a word has ``lost_grace``.
   Whoever was put out, refused the call, or lost the whole room does not come back.
-- Our own disconnection ends the call at once: LiveKit's client has tried to reconnect before it says so.
+- Somebody may be in a hurry: then an orderly leave waits no longer than they say, also one that waits already.
+- While we are away from the room ourselves, nobody can be seen to return, and whoever is seen to go may have stayed: it
+  is our view that broke. No grace runs out meanwhile: who is missing when we are back has ``lost_grace`` from then on.
+- When we are out of the room for good, the call ends at once.
 
 ``ENDED`` takes nothing more. The states and what they take are in ``TABLE``.
 """
@@ -22,6 +25,8 @@ from typing import Final, TypeAlias
 __all__ = [
     "TABLE",
     "Arrived",
+    "Away",
+    "Back",
     "CallerEvent",
     "CallerWatch",
     "Departed",
@@ -30,6 +35,7 @@ __all__ = [
     "Drop",
     "End",
     "EndReason",
+    "Hurry",
     "Link",
     "State",
     "Tick",
@@ -90,10 +96,27 @@ class Departed:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """Our own connection to the room is broken, for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """It is whole again, and whoever is in the room has been announced."""
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnected:
-    """We are out of the room, against our will."""
+    """We are out of the room, against our will, and do not come back."""
 
     reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """From now on who has left in order is waited for no longer than ``left_grace`` seconds."""
+
+    left_grace: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +124,7 @@ class Tick:
     """The deadline has come."""
 
 
-CallerEvent: TypeAlias = Arrived | Departed | Disconnected | Tick
+CallerEvent: TypeAlias = Arrived | Departed | Away | Back | Disconnected | Hurry | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +137,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Unlink:
-    """The linked one is gone; the call waits ``grace`` seconds for them, 0.0 when it does not."""
+    """The linked one is gone; the call waits ``grace`` seconds for them, 0.0 when it does not. Where we are away
+    ourselves, these begin when we are back."""
 
     identity: str
     how: Departure
@@ -148,16 +172,25 @@ TABLE: Final[Mapping[State, Mapping[type[CallerEvent], tuple[State, ...]]]] = Ma
         State.WAITING: {
             Arrived: (State.LINKED, State.WAITING),
             Departed: (State.WAITING,),
+            Away: (State.WAITING,),
+            Back: (State.WAITING,),
+            Hurry: (State.WAITING,),
             Disconnected: (State.ENDED,),
         },
         State.LINKED: {
             Arrived: (State.LINKED,),
             Departed: (State.MISSING, State.ENDED, State.LINKED),
+            Away: (State.LINKED,),
+            Back: (State.LINKED,),
+            Hurry: (State.LINKED,),
             Disconnected: (State.ENDED,),
         },
         State.MISSING: {
             Arrived: (State.LINKED, State.MISSING),
             Departed: (State.MISSING,),
+            Away: (State.MISSING,),
+            Back: (State.MISSING, State.ENDED),
+            Hurry: (State.MISSING,),
             Disconnected: (State.ENDED,),
             Tick: (State.ENDED, State.MISSING),
         },
@@ -175,6 +208,7 @@ class CallerWatch:
         self.identity = participant
         self._lost_grace = lost_grace
         self._left_grace = left_grace
+        self._away = False
         self._until: float | None = None
         self._end = EndReason.CALLER_LOST
 
@@ -189,8 +223,18 @@ class CallerWatch:
                 return self._arrived(event)
             case Departed():
                 return self._departed(event, now)
+            case Away():
+                self._away, self._until = True, None
+                return []
+            case Back():
+                return self._back(now)
             case Disconnected(reason):
                 return self._ended(reason)
+            case Hurry(left_grace):
+                self._left_grace = min(self._left_grace, left_grace)
+                if self._until is not None and self._end is EndReason.CALLER_LEFT:
+                    self._until = min(self._until, now + self._left_grace)
+                return []
             case Tick():
                 if self._until is None or now < self._until:
                     return [Drop("a tick before its time")]
@@ -212,6 +256,9 @@ class CallerWatch:
             return [Drop("not the linked participant")]
         if event.how in FINAL:
             return [Unlink(event.identity, event.how, 0.0), *self._ended(FINAL[event.how])]
+        if self._away:
+            self.state, self._end = State.MISSING, EndReason.CALLER_LOST
+            return [Unlink(event.identity, event.how, self._lost_grace)]
         left = event.how is Departure.LEFT
         grace = self._left_grace if left else self._lost_grace
         self._end = EndReason.CALLER_LEFT if left else EndReason.CALLER_LOST
@@ -219,6 +266,16 @@ class CallerWatch:
             return [Unlink(event.identity, event.how, 0.0), *self._ended(self._end)]
         self.state, self._until = State.MISSING, now + grace
         return [Unlink(event.identity, event.how, grace)]
+
+    def _back(self, now: float) -> list[CallerCommand]:
+        if not self._away:
+            return [Drop("not away")]
+        self._away = False
+        if self.state is State.MISSING:
+            if self._lost_grace <= 0:
+                return self._ended(self._end)
+            self._until = now + self._lost_grace
+        return []
 
     def _ended(self, reason: EndReason) -> list[CallerCommand]:
         self.state, self._until = State.ENDED, None

@@ -27,19 +27,26 @@ class Presence:
         self._wanted: AgentState | None = None
         self._shown: AgentState | None = None
         self._task: asyncio.Task[None] | None = None
+        self._away = False
         self._closed = False
 
     def set(self, state: AgentState) -> None:
         """Show this state soon; returns at once."""
         self._wanted = state
-        if self._task is None and not self._closed and self._wanted != self._shown:
+        if self._task is None and not (self._closed or self._away) and self._wanted != self._shown:
             self._task = asyncio.get_running_loop().create_task(self._send(), name="show agent state")
 
-    def refresh(self) -> None:
-        """Send it again: the connection was rebuilt, and what was on its way may be lost."""
+    def away(self) -> None:
+        """The connection is broken: keep what there is to show."""
+        self._away = True
         if self._task is not None:
             self._task.cancel()
-        self._task = self._shown = None
+            self._task = None
+
+    def back(self, participant: rtc.LocalParticipant) -> None:
+        """It is whole again, as ``participant``. The state is sent again: what was on its way may be lost."""
+        self.away()
+        self._participant, self._shown, self._away = participant, None, False
         if self._wanted is not None:
             self.set(self._wanted)
 

@@ -3,6 +3,9 @@
 The agent's words go out as one open stream for each segment, in pieces as they are spoken; the user's as a whole text
 for each update. Streams with the same ``lk.segment_id`` replace each other at the receiver, so a later one corrects an
 earlier one. All of it passes through one queue and one task: order is kept and nobody waits.
+
+While the connection is broken, or whom they are for is gone, the messages wait. Afterwards a segment that was open is
+begun again and sent whole: who was not there when its stream was opened would never get it.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ class _Line:
 
     writer: rtc.TextStreamWriter | None
     sent: str
+    renewed: bool = False
+    """Somebody who should read the stream does not: the next words open another."""
 
 
 class Transcripts:
@@ -81,6 +86,10 @@ class Transcripts:
         self._idle = asyncio.Event()
         self._idle.set()
         self._sent_at = float("-inf")
+        self._connected = self._read = True
+        self._going = asyncio.Event()
+        self._going.set()
+        self._limit: asyncio.Timeout | None = None
         self._closed = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="transcripts")
 
@@ -105,17 +114,48 @@ class Transcripts:
                 return
         self._add(heard)
 
+    def away(self) -> None:
+        """The connection is broken: what is being sent, and what follows, waits."""
+        self._connected = False
+        self._going.clear()
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    def back(self, participant: rtc.LocalParticipant) -> None:
+        """It is whole again, as ``participant``."""
+        self._participant, self._connected = participant, True
+        for line in self._lines.values():
+            line.writer, line.renewed = None, True
+        self._go_on()
+
+    def reader_left(self) -> None:
+        """Whom the messages are for is gone: what follows waits."""
+        self._read = False
+        self._going.clear()
+
+    def reader_returned(self) -> None:
+        """They are back, and connected."""
+        self._read = True
+        for line in self._lines.values():
+            line.renewed = True
+        self._go_on()
+
     async def aclose(self, *, timeout: float = 1.0) -> None:
-        """Send what waits, for at most ``timeout`` seconds, and stop."""
-        self._closed = True
+        """Send what waits to whoever is there, for at most ``timeout`` seconds, and stop."""
+        self._closed = self._read = True
+        self._go_on()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout if self._connected else 0):
                 await self._idle.wait()
                 await asyncio.sleep(self._sent_at + LINGER - asyncio.get_running_loop().time())
         except TimeoutError:
             log.warning("transcripts were cut off", waiting=len(self._waiting))
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def _go_on(self) -> None:
+        if self._connected and self._read:
+            self._going.set()
 
     def _add(self, item: _Delta | _Done | _Heard) -> None:
         if self._closed:
@@ -134,13 +174,22 @@ class Transcripts:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
+            await self._going.wait()
             item = self._waiting.popleft()
             try:
-                async with asyncio.timeout(SEND_TIMEOUT):
+                async with asyncio.timeout(SEND_TIMEOUT) as self._limit:
                     await self._send(item)
                 self._sent_at = asyncio.get_running_loop().time()
             except GONE as error:
-                log.warning("transcript was not sent", segment=item.segment, error=str(error) or type(error).__name__)
+                if not self._connected:
+                    self._waiting.appendleft(item)
+                    continue
+                if isinstance(error, AssertionError):  # the room was left or deleted: nobody reads it any more
+                    log.debug("transcript not sent, the room is gone", segment=item.segment)
+                else:
+                    log.warning("transcript was not sent", segment=item.segment, error=str(error) or "timeout")
+            finally:
+                self._limit = None
 
     async def _send(self, item: _Delta | _Done | _Heard) -> None:
         match item:
@@ -152,22 +201,36 @@ class Transcripts:
                 await self._whole(text, self._attributes(segment, track, final=final), sender=identity)
 
     async def _extend(self, item: _Delta) -> None:
+        text = item.text
         line = self._lines.get(item.segment)
         if line is None:
-            attributes = self._attributes(item.segment, self._agent_track(), final=False)
-            line = self._lines[item.segment] = _Line(None, "")
-            line.writer = await self._participant.stream_text(topic=TOPIC, attributes=attributes)
+            line = self._lines[item.segment] = _Line(await self._open(item.segment), "")
+        elif line.renewed:
+            await self._close(line)
+            line.writer, line.renewed = await self._open(item.segment), False
+            text = line.sent + text
         writer, line.writer = line.writer, None  # a write that fails leaves a broken stream behind
         if writer is not None:
-            await writer.write(item.text)
+            await writer.write(text)
             line.writer, line.sent = writer, line.sent + item.text
+
+    async def _open(self, segment: str) -> rtc.TextStreamWriter:
+        attributes = self._attributes(segment, self._agent_track(), final=False)
+        return await self._participant.stream_text(topic=TOPIC, attributes=attributes)
+
+    async def _close(self, line: _Line | None) -> None:
+        """Close a stream that another takes the place of."""
+        if line is not None and line.writer is not None:
+            writer, line.writer = line.writer, None
+            await writer.aclose()
 
     async def _finish(self, item: _Done) -> None:
         line = self._lines.pop(item.segment, None)
         attributes = self._attributes(item.segment, self._agent_track(), final=True)
         if item.interrupted:
             attributes[INTERRUPTED] = "true"
-        if line is None or line.writer is None:
+        if line is None or line.writer is None or line.renewed:
+            await self._close(line)
             if item.text:
                 await self._whole(item.text, attributes)
             return
