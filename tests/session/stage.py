@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
 
 from greenroom.dialog.events import Event
+from greenroom.providers.turn import TurnDetector
 from greenroom.session.agent import Agent
 from greenroom.session.hooks import EventName
+from greenroom.session.resume import Continuation
 from greenroom.session.session import AgentSession, SessionOptions
+from greenroom.session.sources import ToolSource
 from greenroom.testing.loopback import LoopbackInput, LoopbackOutput
 from greenroom.testing.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
@@ -56,9 +59,13 @@ async def scene(
     answers: Sequence[Any] = (),
     tts: ScriptedTTS | None = None,
     options: SessionOptions | None = None,
+    turn_detection: TurnDetector | None = None,
+    mcp_servers: Sequence[ToolSource] = (),
     ready: bool = True,
+    resume: Continuation | None = None,
+    prepare: Callable[[AgentSession], Callable[[Event, float], None]] | None = None,
 ) -> AsyncIterator[Scene]:
-    """Start a session; at the end close it."""
+    """Start a session; at the end close it. ``prepare``: what it returns sees each event, beside the journal."""
     journal: list[tuple[float, Event]] = []
     stt, llm = ScriptedSTT(heard), ScriptedLLM(answers)
     voice = tts or ScriptedTTS()
@@ -68,8 +75,17 @@ async def scene(
         llm=llm,
         tts=voice,
         options=options,
-        journal=lambda event, now: journal.append((now, event)),
+        turn_detection=turn_detection,
+        mcp_servers=mcp_servers,
+        journal=lambda event, now: observe(event, now),
     )
+    prepared = prepare(session) if prepare is not None else None
+
+    def observe(event: Event, now: float) -> None:
+        journal.append((now, event))
+        if prepared is not None:
+            prepared(event, now)
+
     parts = Scene(session, LoopbackInput(), LoopbackOutput(ready=ready), stt, llm, voice, journal)
     loop = asyncio.get_running_loop()
 
@@ -78,7 +94,8 @@ async def scene(
 
     for name in get_args(EventName):
         session.on(name, partial(note, name))
-    await session.start(agent or Agent(instructions="Be brief."), audio_in=parts.user, audio_out=parts.out)
+    who = agent or Agent(instructions="Be brief.")
+    await session.start(who, audio_in=parts.user, audio_out=parts.out, resume=resume)
     try:
         yield parts
     finally:

@@ -53,6 +53,7 @@ async def test_what_was_heard_and_what_was_not() -> None:
         handle = s.session.say(text)
         await s.until(2.0)
         await s.session.interrupt()
+        await s.until(2.1)  # the end of it fades
         assert handle.heard_seconds == pytest.approx(s.out.heard_seconds)
         assert f"{handle.heard_text} {handle.remaining_text}" == text
         assert not handle.heard_exactly
@@ -132,16 +133,23 @@ async def test_awaiting_the_own_speech_in_its_tool_waits_for_the_step() -> None:
 
 @virtual_time
 async def test_videosdk_words() -> None:
-    async with scene(heard=["stop it"], answers=["A summary that is quite long, and protected.", "Second."]) as s:
+    answers = ["A summary that is quite long.", "Second.", "A third one, protected from everybody."]
+    async with scene(heard=["stop it"], answers=answers) as s:
         first = s.session.reply(instructions="Please summarize the conversation so far")
         second = s.session.reply("And then the next steps", wait_for_playback=False)
-        await s.until(1.0)
+        assert (first.is_interruptible, second.is_interruptible) == (False, True)
+        await s.until(0.5)
+        s.user.speak(0.5)
+        await s.until(1.2)
+        assert s.session.current_utterance is first, "the user does not interrupt it"
         s.session.interrupt()
-        assert not first.done(), "nothing interrupts it until it was played"
-        assert second.interrupted
-        await first
-        assert first.heard_text == "A summary that is quite long, and protected."
-        assert s.session.current_utterance is None
+        assert (first.interrupted, second.interrupted) == (True, True), "the program does"
+        third = s.session.reply("Listen", interruptible=False)
+        await s.until(3.0)
+        s.session.interrupt()
+        assert s.session.current_utterance is third
+        await third
+        assert third.heard_text == "A third one, protected from everybody."
 
 
 class Closer(Agent):

@@ -12,13 +12,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 from greenroom.dialog.events import EndReason, SpeechSource
 from greenroom.dialog.history import ChatItem
 from greenroom.errors import GreenroomError
+from greenroom.speech.gain import checked_volume
 
 __all__ = ["RUNNING_TOOL", "SpeechFailed", "SpeechHandle", "UtteranceHandle"]
 
@@ -38,11 +39,16 @@ class SpeechControl(Protocol):
 
     def interrupt_speech(self, handle: SpeechHandle, *, force: bool) -> None: ...
     def protect_speech(self, handle: SpeechHandle, allow_interruptions: bool, /) -> None: ...
+    def speech_state(self, handle: SpeechHandle, /) -> str: ...
     async def wait_for_step(self, handle: SpeechHandle, step: int) -> None: ...
 
 
 class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
     """One speech. Made by the session, never by the user."""
+
+    SPEECH_PRIORITY_LOW: Final = 0
+    SPEECH_PRIORITY_NORMAL: Final = 5
+    SPEECH_PRIORITY_HIGH: Final = 10
 
     def __init__(
         self,
@@ -53,15 +59,21 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
         priority: int,
         allow_interruptions: bool,
         created: float,
+        stoppable: bool = False,
         group: str = "",
+        volume: float = 1.0,
     ) -> None:
+        self.volume = volume
         self._control = control
         self._id = speech_id
         self._source: SpeechSource = source
         self._priority = priority
         self._allow_interruptions = allow_interruptions
+        self._stoppable = stoppable
         self._created = created
         self._group = group
+        self._scheduled = False
+        self._authorised: float | None = None
         self._started: float | None = None
         self._ended: float | None = None
         self._reason: EndReason | None = None
@@ -97,6 +109,15 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
         return self._steps
 
     @property
+    def volume(self) -> float:
+        """How loud it is: a factor, times ``session.volume``. May be set at any time, also while it is heard."""
+        return self._volume
+
+    @volume.setter
+    def volume(self, value: float) -> None:
+        self._volume = checked_volume(value)
+
+    @property
     def chat_items(self) -> list[ChatItem]:
         """What this speech has added to the history so far."""
         return list(self._items)
@@ -128,8 +149,23 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
         return self._created
 
     @property
+    def scheduled(self) -> bool:
+        """It is in the queue, or past it; an answer that was begun early is not, until its turn is committed."""
+        return self._scheduled
+
+    @property
+    def state(self) -> str:
+        """Where it is: parked, queued, authorised, playing, paused, stopping, yielded (waits for tools) or ended."""
+        return "ended" if self.done() else self._control.speech_state(self)
+
+    @property
+    def authorised(self) -> float | None:
+        """When it was given the floor: it is heard as soon as there is audio."""
+        return self._authorised
+
+    @property
     def started(self) -> float | None:
-        """When its first sample left."""
+        """When its first sample left: its first audio."""
         return self._started
 
     @property
@@ -154,8 +190,18 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
     def allow_interruptions(self, value: bool) -> None:
         """Takes effect while the speech can still be interrupted; afterwards it changes nothing."""
         if not self.done() and value != self._allow_interruptions:
-            self._allow_interruptions = value
+            self._allow_interruptions = self._stoppable = value
             self._control.protect_speech(self, value)
+
+    @property
+    def is_interruptible(self) -> bool:
+        """VideoSDK's name for ``allow_interruptions``."""
+        return self._allow_interruptions
+
+    @property
+    def stoppable(self) -> bool:
+        """``interrupt()`` stops it without ``force``: anybody may interrupt it, or the program may."""
+        return self._allow_interruptions or self._stoppable
 
     def done(self) -> bool:
         """Its last sample has left, or was dropped."""
@@ -175,9 +221,13 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
         """Until it has ended, whatever the reason. Never raises, except for the caller's own cancellation."""
         running = RUNNING_TOOL.get()
         if running is not None and running[0] is self:
-            await self._control.wait_for_step(self, running[1])
+            await self.wait_for_step(running[1])
         else:
             await asyncio.shield(self._done)
+
+    async def wait_for_step(self, step: int) -> None:
+        """Until one of its steps has been heard, or it has ended."""
+        await self._control.wait_for_step(self, step)
 
     async def wait_if_not_interrupted(self, futures: Sequence[asyncio.Future[Any]]) -> None:
         """Until all of these are done, or this speech has been interrupted; cancels none of them."""
@@ -233,13 +283,20 @@ class SpeechHandle(Coroutine[Any, Any, "SpeechHandle"]):
             self._callbacks.remove(callback)
 
     def __repr__(self) -> str:
-        state = f"ended: {self._reason}" if self._reason else "playing" if self._started else "waiting"
+        state = f"ended: {self._reason}" if self._reason else self.state
         return f"<SpeechHandle {self._id} ({self._source}, {state})>"
 
     # --- told by the session ------------------------------------------------------------------------------------
 
     def mark_step(self, step: int) -> None:
         self._steps = max(self._steps, step)
+
+    def mark_scheduled(self) -> None:
+        self._scheduled = True
+
+    def mark_authorised(self, at: float) -> None:
+        if self._authorised is None:
+            self._authorised = at
 
     def mark_started(self, at: float) -> None:
         self._started = at

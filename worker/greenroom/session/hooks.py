@@ -13,25 +13,32 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import structlog
 
-from greenroom.dialog.events import AgentState, SpeechSource, UserState
+from greenroom.dialog.events import AgentState, DeadAirStep, SpeechSource, UserState
 from greenroom.dialog.history import ChatItem, FunctionCall, FunctionCallOutput
+from greenroom.providers.resilience.rules import Incident
 
 if TYPE_CHECKING:
+    from greenroom.session.agent import Agent
     from greenroom.session.handle import SpeechHandle
+    from greenroom.session.metrics import Metrics
 
 __all__ = [
     "AgentFalseInterruptionEvent",
+    "AgentHandedOffEvent",
     "AgentStateChangedEvent",
     "AgentTextEvent",
     "CloseEvent",
     "ConversationItemAddedEvent",
+    "DeadAirEvent",
     "ErrorEvent",
     "EventName",
     "FunctionToolsExecutedEvent",
     "Hooks",
+    "MetricsCollectedEvent",
     "SpeechCreatedEvent",
     "UserInputTranscribedEvent",
     "UserStateChangedEvent",
+    "UserTurnExceededEvent",
 ]
 
 log = structlog.get_logger(__name__)
@@ -40,11 +47,15 @@ EventName: TypeAlias = Literal[
     "agent_state_changed",
     "user_state_changed",
     "user_input_transcribed",
+    "user_turn_exceeded",
     "agent_text",
     "agent_false_interruption",
+    "agent_handed_off",
     "conversation_item_added",
+    "dead_air",
     "speech_created",
     "function_tools_executed",
+    "metrics_collected",
     "error",
     "close",
 ]
@@ -73,12 +84,16 @@ class UserInputTranscribedEvent:
 
 @dataclass(frozen=True, slots=True)
 class AgentTextEvent:
-    """Words of a speech, as their audio is handed to the track; ``final``: the segment is over."""
+    """Words of a speech, as their audio is handed to the track.
+
+    ``final``: the segment is over, and ``text`` is all of it that was heard.
+    """
 
     item_id: str
     delta: str
     final: bool
     interrupted: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,28 @@ class AgentFalseInterruptionEvent:
 
     speech_handle: SpeechHandle
     resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHandedOffEvent:
+    old_agent: Agent
+    new_agent: Agent
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurnExceededEvent:
+    """The user's turn was longer than it may be, and is answered now. ``lasted``: seconds."""
+
+    item_id: str
+    lasted: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadAirEvent:
+    """The user waits, and nothing was audible for ``silent`` seconds; what is done about it."""
+
+    step: DeadAirStep
+    silent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +147,23 @@ class FunctionToolsExecutedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsCollectedEvent:
+    """What something took: see ``session.metrics``."""
+
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorEvent:
-    """A provider or a hook failed; the session goes on. ``source``: vad, stt, llm, tts, tool or hook."""
+    """A provider or a hook failed; the session goes on. ``source``: vad, stt, llm, tts, tool or hook.
+
+    ``incident``: of a provider that another one stands behind, or that is asked again: which one failed, with what, and
+    what was done. Its ``action`` is ``gave_up`` where what the provider was asked for has failed.
+    """
 
     error: BaseException
     source: str
+    incident: Incident | None = None
 
 
 @dataclass(frozen=True, slots=True)

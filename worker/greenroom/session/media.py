@@ -37,13 +37,18 @@ class AudioOutput(Protocol):
         """
         ...
 
-    def clear(self) -> None:
-        """Drop what is queued and has not left; returns at once."""
+    def clear(self) -> float:
+        """Drop what is queued and has not left; returns how many seconds these were, to the sample. At once."""
         ...
 
     @property
     def queued(self) -> float:
         """Seconds that were handed to ``push`` and have not left, those of a push that waits included."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether somebody can hear now: ``wait_ready`` would return at once."""
         ...
 
     async def wait_ready(self) -> None:

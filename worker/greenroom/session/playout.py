@@ -1,199 +1,75 @@
-"""What leaves the track, and which words that was.
-
-A ``Voice`` is the audio of one step of a speech on its way from synthesis to the track: it knows which sample each word
-begins at, so that what was heard is known whenever it is cut off.
-"""
+"""What leaves the track, and which words that was."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from greenroom.audio import Pcm
-from greenroom.dialog.events import Event, Played
+from greenroom.audio import Pcm, faded, quietest
+from greenroom.dialog.events import Event, ListenerChanged, Played
+from greenroom.session.airing import Airing
 from greenroom.session.media import AudioOutput
+from greenroom.session.voice import Voice
+from greenroom.speech.gain import Gain
 
-__all__ = ["Playout", "Voice"]
+__all__ = ["Playout"]
 
 PIECE = 0.05
 """Audio handed to the track at once. Seconds: short enough to stop quickly, long enough to be cheap."""
-LEAD = 30.0
-"""Synthesised audio that may wait to be heard. Seconds; synthesis pauses beyond it."""
-REWIND = 1.0
-"""Audio kept after it was handed on, to be played again from a pause. Seconds, more than any track's queue."""
-TYPICAL_RATE = 15.0
-"""Characters spoken in a second, to estimate where words are while their audio is still being made."""
 
 
-@dataclass(slots=True)
-class Mark:
-    """Words that begin at a sample. ``aligned``: the provider said so."""
-
-    sample: int
-    text: str
-    aligned: bool
-
-
-class Voice:
-    """One step's audio: written by synthesis, read by playout."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
-        self._pieces: deque[Pcm] = deque()
-        self._recent: deque[Pcm] = deque()
-        self._recent_samples = 0
-        self._marks: list[Mark] = []
-        self._made = 0
-        self._taken = 0
-        self._ended = False
-        self._complete = False
-        self._changed = asyncio.Event()
-        self._room: asyncio.Event | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Made so far."""
-        return self._made / self.sample_rate
-
-    @property
-    def marks(self) -> list[Mark]:
-        return self._marks
-
-    async def write(self, pcm: Pcm, *, text: str = "", aligned: bool = False) -> None:
-        """Add samples, and the words that begin with them; waits while ``LEAD`` seconds are waiting to be heard."""
-        if text:
-            self._marks.append(Mark(self._made, text, aligned))
-        self._made += len(pcm)
-        self._pieces.append(pcm)
-        self._changed.set()
-        while (self._made - self._taken) / self.sample_rate > LEAD and not self._ended:
-            self._room = asyncio.Event()
-            await self._room.wait()
-
-    def mark(self, text: str) -> None:
-        """Words whose audio has begun, or is about to, at a place that nobody told: they follow what is there."""
-        if self._marks and not self._marks[-1].aligned:
-            self._marks[-1].text += text
-        else:
-            self._marks.append(Mark(self._made, text, aligned=False))
-
-    def end(self, *, complete: bool = True) -> None:
-        """No more will come. ``complete``: all words have their audio; else it broke off. The first call counts."""
-        if self._ended:
-            return
-        self._ended, self._complete = True, complete
-        self._changed.set()
-        if self._room is not None:
-            self._room.set()
-
-    def discard(self) -> None:
-        """Nobody will hear the rest."""
-        self.end(complete=False)
-        self._pieces.clear()
-        self._recent.clear()
-
-    async def ready(self) -> bool:
-        """Wait until there are samples (``True``) or there will be none (``False``)."""
-        while not self._pieces and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
-        return bool(self._pieces)
-
-    def read(self, samples: int) -> Pcm:
-        """Up to ``samples`` of those that are there."""
-        parts: list[Pcm] = []
-        wanted = samples
-        while wanted and self._pieces:
-            piece = self._pieces.popleft()
-            if len(piece) > wanted:
-                self._pieces.appendleft(piece[wanted:])
-                piece = piece[:wanted]
-            parts.append(piece)
-            wanted -= len(piece)
-        self._taken += samples - wanted
-        self._recent.extend(parts)
-        self._recent_samples += samples - wanted
-        while self._recent_samples - len(self._recent[0]) > REWIND * self.sample_rate:
-            self._recent_samples -= len(self._recent.popleft())
-        if self._room is not None:
-            self._room.set()
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, dtype=np.int16)])
-
-    def rewind(self, samples: int) -> None:
-        """Take back what was read last: it is read again. At most ``REWIND`` seconds."""
-        while samples and self._recent:
-            piece = self._recent.pop()
-            self._recent_samples -= len(piece)
-            if len(piece) > samples:
-                kept, piece = piece[:-samples], piece[-samples:]
-                self._recent.append(kept)
-                self._recent_samples += len(kept)
-            self._pieces.appendleft(piece)
-            self._taken -= len(piece)
-            samples -= len(piece)
-        self._changed.set()
-
-    def heard(self, samples: int) -> tuple[str, bool]:
-        """The words in the first ``samples``, and whether their place is known rather than estimated."""
-        if self._complete and samples >= self._made:
-            return "".join(mark.text for mark in self._marks), True
-        text = ""
-        for index, mark in enumerate(self._marks):
-            if mark.sample >= samples:
-                return text, mark.aligned
-            following = self._marks[index + 1] if index + 1 < len(self._marks) else None
-            if following is not None and following.sample <= samples:
-                text += mark.text
-                continue
-            return text + self._part(mark, following, samples), False
-        return text, True
-
-    def _part(self, mark: Mark, following: Mark | None, samples: int) -> str:
-        """The whole words of a mark that lie before ``samples``, in proportion to their letters."""
-        if following is not None:
-            length = following.sample - mark.sample
-        elif self._complete:
-            length = self._made - mark.sample
-        else:  # its end is not made yet: what a voice typically needs, or what there is already
-            length = max(self._made - mark.sample, round(len(mark.text) / TYPICAL_RATE * self.sample_rate))
-        letters = len(mark.text) * (samples - mark.sample) / max(length, 1)
-        if letters >= len(mark.text):
-            return mark.text
-        cut = mark.text.rfind(" ", 0, int(letters) + 1)
-        return mark.text[:cut] if cut > 0 else ""
+def _as_made() -> float:
+    return 1.0
 
 
 class Playout:
-    """Plays one voice at a time, and reports what left the track."""
+    """Plays one voice at a time, and reports what left the track and when the track was audible.
+
+    A sound that is cut off clicks. With ``fade`` seconds it does not, and is silent that much later at most. A stop
+    plays them falling to silence (``audio.faded``). A pause must not: what was played faded would be lost, or heard
+    twice. It goes on to the quietest place within them, so that the voice that resumes has every sample once, as made.
+    Either way they count as heard, since they will be, and what follows waits for them.
+
+    ``volume`` is asked for before each piece, and changes nothing else: what is made quiet is heard, and no dead air.
+    """
 
     def __init__(
-        self, output: AudioOutput, *, feed: Callable[[Event], None], spoken: Callable[[str, int, str], None]
+        self,
+        output: AudioOutput,
+        *,
+        feed: Callable[[Event], None],
+        spoken: Callable[[str, int, str], None],
+        fade: float = 0.0,
     ) -> None:
         self._output = output
         self._feed = feed
         self._spoken = spoken
+        self._fade = fade
+        self._airing = Airing(feed)
+        self._gain = Gain(output.sample_rate)
+        self._volume: Callable[[], float] = _as_made
         self._task: asyncio.Task[None] | None = None
+        self._tail: asyncio.Task[None] | None = None
         self._speech = ""
         self._step = 0
         self._voice: Voice | None = None
         self._pushed = 0
+        self._unsent = 0
+        self._silent_until = 0  # a count of samples: those before it have left, and a silence followed
         self._texts = 0
         self._paused = False
         self._begun = False
 
-    def play(self, speech: str, step: int, voice: Voice) -> None:
+    def play(self, speech: str, step: int, voice: Voice, *, volume: Callable[[], float] = _as_made) -> None:
         """Begin; ends with ``Played(finished)``, unless it is held or stopped before."""
         if self._task is not None:  # its stop was never reported: the floor was taken from it
             self._task.cancel()
-            self._output.clear()
+            self._clear()
         self._paused = False
+        self._volume = volume
         self._speech, self._step, self._voice = speech, step, voice
-        self._pushed = self._texts = 0
+        self._pushed = self._unsent = self._texts = 0
         self._begun = False
         self._start(voice)
 
@@ -207,7 +83,8 @@ class Playout:
         """Silence it now, and keep the place."""
         if (speech, step) != (self._speech, self._step) or self._voice is None or self._paused:
             return
-        self._silence(self._voice)
+        if self._silence(self._voice):
+            self._run_out(self._voice)
         self._paused = True
         self._report("paused")
 
@@ -223,30 +100,137 @@ class Playout:
         """Silence it now; ends with ``Played(stopped)``."""
         if (speech, step) != (self._speech, self._step) or self._voice is None:
             return
-        if not self._paused:
-            self._silence(self._voice)
+        if not self._paused and self._silence(self._voice):
+            self._fade_out(self._voice)
         self._report("stopped")
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._output.clear()
+        tasks = [task for task in (self._task, self._tail) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            self._clear()
+        self._airing.close()
         self._forget()
 
     def _start(self, voice: Voice) -> None:
+        self._silent_until = self._pushed
         name = f"playout {self._speech}.{self._step}"
         self._task = asyncio.get_running_loop().create_task(self._run(voice), name=name)
 
-    def _silence(self, voice: Voice) -> None:
-        """Stop the track; what it had not played yet goes back to the voice."""
+    # --- silence ----------------------------------------------------------------------------------------------------
+
+    def _silence(self, voice: Voice) -> bool:
+        """Stop the track; what it had not played yet goes back to the voice. Returns whether that cut into a sound."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        unheard = min(self._pushed, round(self._output.queued * voice.sample_rate))
-        self._output.clear()
-        self._pushed -= unheard
-        voice.rewind(unheard)
+        waiting = self._unsent + round(self._output.queued * voice.sample_rate)
+        if self._pushed > self._silent_until:  # else nothing is queued but the end of what was played before
+            dropped = self._unsent + round(self._clear() * voice.sample_rate)
+            unheard = min(dropped, self._pushed - self._silent_until)
+            self._pushed -= unheard
+            voice.rewind(unheard)
+            self._gain.rewind(max(0, unheard - self._unsent))
+        self._unsent = 0
+        return waiting > 0 and self._pushed > self._silent_until
+
+    def _clear(self) -> float:
+        dropped = self._output.clear()
+        self._airing.cut()
+        return dropped
+
+    def _fade_out(self, voice: Voice) -> None:
+        self._end_with(voice, voice.read(round(self._fade * voice.sample_rate)), fade=True)
+
+    def _run_out(self, voice: Voice) -> None:
+        ahead = voice.read(round(self._fade * voice.sample_rate))
+        wanted = quietest(ahead)
+        voice.rewind(len(ahead) - wanted)
+        self._end_with(voice, ahead[:wanted])
+
+    def _end_with(self, voice: Voice, pcm: Pcm, *, fade: bool = False) -> None:
+        """Play these before the silence, behind what has left; whatever is played next waits for them."""
+        if not len(pcm):
+            return
+        self._pushed += len(pcm)
+        self._tell_sound(voice, pcm)
+        pcm = self._gain.apply(pcm)
+        pcm = faded(pcm) if fade else pcm
+        name = f"playout {self._speech}.{self._step} tail"
+        self._tail = asyncio.get_running_loop().create_task(self._play_tail(pcm), name=name)
+
+    async def _play_tail(self, pcm: Pcm) -> None:
+        await self._output.push(pcm)
+        await asyncio.sleep(self._output.queued)
+
+    # --- playing ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, voice: Voice) -> None:
+        me = asyncio.current_task()
+        piece = round(PIECE * voice.sample_rate)
+        if await voice.ready():
+            await self._wait_for_listener()
+        if self._tail is not None:
+            await asyncio.wait({self._tail})
+        while await voice.ready():
+            if not self._output.ready:  # they left, or we lost the room: what goes on then is not our silence
+                await self._wait_for_listener()
+            if not self._output.queued:
+                self._silent_until = self._pushed
+            pcm = voice.read(piece)
+            self._pushed += len(pcm)
+            self._unsent = len(pcm)
+            for tell in (self._tell_start, self._tell_words, self._tell_sound):
+                tell(voice, pcm)
+                if self._task is not me:  # whoever was told had it silenced
+                    return
+            self._unsent = 0
+            await self._output.push(self._louder(pcm))
+        self._tell_words(voice)
+        await asyncio.sleep(self._output.queued)
+        self._report("finished")
+
+    def _louder(self, pcm: Pcm) -> Pcm:
+        """The next samples as loud as they are to be: what begins in a silence at once, else in a moment."""
+        if self._pushed - len(pcm) <= self._silent_until:
+            self._gain.jump(self._volume())
+        else:
+            self._gain.aim(self._volume())
+        return self._gain.apply(pcm)
+
+    async def _wait_for_listener(self) -> None:
+        """Return when somebody can hear; while nobody can, the dialog knows that the silence is not the agent's."""
+        ready = asyncio.ensure_future(self._output.wait_ready())
+        try:
+            await asyncio.wait({ready}, timeout=0)
+            if ready.done():
+                return
+            self._feed(ListenerChanged(present=False))
+            try:
+                await ready
+            finally:
+                self._feed(ListenerChanged(present=True))
+        finally:
+            ready.cancel()
+
+    def _tell_start(self, _voice: Voice, _pcm: Pcm) -> None:
+        if not self._begun:
+            self._begun = True
+            at = asyncio.get_running_loop().time() + self._output.queued
+            self._feed(Played(self._speech, self._step, "started", at))
+
+    def _tell_words(self, voice: Voice, _pcm: Pcm | None = None) -> None:
+        """Hand on the words whose audio is on its way to the track."""
+        text = "".join(mark.text for mark in voice.marks if mark.sample <= self._pushed)
+        if len(text) > self._texts:
+            new, self._texts = text[self._texts :], len(text)
+            self._spoken(self._speech, self._step, new)
+
+    def _tell_sound(self, voice: Voice, pcm: Pcm) -> None:
+        at = asyncio.get_running_loop().time() + self._output.queued
+        self._airing.sent(pcm, at=at, seconds=len(pcm) / voice.sample_rate)
 
     def _report(self, what: Literal["paused", "resumed", "stopped", "finished"]) -> None:
         """Tell what was heard so far; after an end, forget it first, since the dialog may start the next at once."""
@@ -257,31 +241,6 @@ class Playout:
         if what in ("stopped", "finished"):
             self._forget()
         self._feed(Played(speech, step, what, asyncio.get_running_loop().time(), pushed, text, aligned))
-
-    async def _run(self, voice: Voice) -> None:
-        loop = asyncio.get_running_loop()
-        speech, step = self._speech, self._step
-        piece = round(PIECE * voice.sample_rate)
-        if await voice.ready():
-            await self._output.wait_ready()
-        while await voice.ready():
-            pcm = voice.read(piece)
-            first, self._begun = not self._begun, True
-            self._pushed += len(pcm)
-            if first:
-                self._feed(Played(speech, step, "started", loop.time() + self._output.queued))
-            self._say_words(voice)
-            await self._output.push(pcm)
-        self._say_words(voice)
-        await asyncio.sleep(self._output.queued)
-        self._report("finished")
-
-    def _say_words(self, voice: Voice) -> None:
-        """Hand on the words whose audio is on its way to the track."""
-        text = "".join(mark.text for mark in voice.marks if mark.sample <= self._pushed)
-        if len(text) > self._texts:
-            self._spoken(self._speech, self._step, text[self._texts :])
-            self._texts = len(text)
 
     def _forget(self) -> None:
         self._task = None

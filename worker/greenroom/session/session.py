@@ -1,76 +1,58 @@
-"""One conversation: the shell around ``Dialog``.
+"""What the user's code calls: one conversation between a user and an agent.
 
-It gives the dialog what is heard, made and played, and does what the dialog commands. What the user's code calls is
-here; what decides is not.
+What decides is in ``dialog``; what does it, behind this, in ``conversation``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from greenroom.audio import AudioFrameLike
-from greenroom.dialog.dialog import Dialog, DialogRules
+from greenroom.dialog.commands import Command
 from greenroom.dialog.events import (
     AgentState,
-    CloseAsked,
-    Command,
-    EndReason,
+    Detection,
     Event,
+    HandOff,
     InterruptAsked,
+    Muted,
     Place,
-    ProtectionChanged,
     SpeechRequested,
-    Started,
-    Tick,
+    TurnCleared,
     UserState,
     UserTyped,
 )
-from greenroom.dialog.history import ChatContext, ChatItem, Message
-from greenroom.machine import Driver
+from greenroom.dialog.history import ChatContext
 from greenroom.providers.llm import LLM, ToolChoice
+from greenroom.providers.realtime import RealtimeModel
 from greenroom.providers.stt import STT
 from greenroom.providers.tts import TTS
+from greenroom.providers.turn import TurnDetector
 from greenroom.providers.vad import VAD
 from greenroom.session.agent import Agent
+from greenroom.session.conversation import Conversation, SessionOptions
 from greenroom.session.handle import RUNNING_TOOL, SpeechHandle, UtteranceHandle
-from greenroom.session.hearing import Hearing
-from greenroom.session.hooks import ErrorEvent, EventName, Hooks
+from greenroom.session.hooks import EventName
 from greenroom.session.media import AudioInput, AudioOutput
-from greenroom.session.playout import Playout
-from greenroom.session.reply import Content, Making
-from greenroom.session.segments import SegmentRules
-from greenroom.session.stage import Stage
+from greenroom.session.reply import Content
+from greenroom.session.resume import Continuation
+from greenroom.session.senses import Providers
+from greenroom.session.sources import ToolSource
 from greenroom.session.tools import FunctionTool
+from greenroom.speech.transforms import TextTransform, Transforms
 
 __all__ = ["AgentSession", "SessionOptions"]
-
-log = structlog.get_logger(__name__)
-
-EXIT_TIMEOUT = 5.0
-"""How long ``on_exit`` may take. Seconds."""
-CLOSE_TIMEOUT = 5.0
-"""How long the last speeches may take to end when the session is closed at once. Seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """How a session hears and decides. ``padding``: seconds before an utterance that the transcriber is given."""
-
-    rules: DialogRules = field(default_factory=DialogRules)
-    voice: SegmentRules = field(default_factory=SegmentRules)
-    padding: float = 0.4
 
 
 class AgentSession:
     """A conversation between one user and one agent.
 
-    Providers given here are used where the agent brings none of its own. ``journal`` is told every event that the
-    dialog takes, with its time, before it is handled.
+    Providers given here are used where the agent brings none of its own. ``turn_detection``,
+    ``preemptive_generation``, ``tts_text_transforms`` and ``volume`` take the place of what ``options`` say.
+    ``journal`` is told every event that the dialog takes, with its time, before it is handled.
     """
 
     def __init__(
@@ -78,73 +60,74 @@ class AgentSession:
         *,
         vad: VAD | None = None,
         stt: STT | None = None,
-        llm: LLM | None = None,
+        llm: LLM | RealtimeModel | None = None,
         tts: TTS | None = None,
+        mcp_servers: Sequence[ToolSource] = (),
+        turn_detection: Detection | TurnDetector | None = None,
+        preemptive_generation: bool | None = None,
+        tts_text_transforms: Sequence[TextTransform] | None = None,
+        volume: float | None = None,
         options: SessionOptions | None = None,
         userdata: Any = None,
         journal: Callable[[Event, float], None] | None = None,
     ) -> None:
         self.userdata = userdata
-        self._vad, self._stt, self._llm, self._tts = vad, stt, llm, tts
-        self._options = options or SessionOptions()
-        self._journal = journal
-        self._hooks = Hooks()
-        self._history = ChatContext()
-        self._speeches = 0
-        self._agent: Agent | None = None
-        self._dialog = Dialog(self._options.rules)
-        self._stage: Stage | None = None
-        self._driver: Driver[Event, Command] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closed: asyncio.Future[str] | None = None
-        self._exiting = False
+        options = options or SessionOptions()
+        if tts_text_transforms is not None:
+            options = replace(options, transforms=Transforms(tts_text_transforms))
+        if volume is not None:
+            options = replace(options, volume=volume)
+        self._talk = Conversation(
+            self,
+            Providers(vad, stt, llm, tts),
+            options,
+            mcp_servers=mcp_servers,
+            turn_detection=turn_detection,
+            preemptive_generation=preemptive_generation,
+            journal=journal,
+        )
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def start(self, agent: Agent, *, audio_in: AudioInput | None, audio_out: AudioOutput) -> None:
-        """Begin to listen and let the agent enter. Without ``audio_in`` it hears text only (``receive_text``)."""
-        if self._stage is not None:
-            raise RuntimeError("the session has started already")
-        loop = asyncio.get_running_loop()
-        self._agent = agent
-        self._closed = loop.create_future()
-        self._stage = Stage(self, Playout(audio_out, feed=self._feed, spoken=self._spoken), audio_out.sample_rate)
-        self._driver = Driver(self._dialog, self._stage.perform, clock=loop, tick=Tick(), observe=self._journal)
-        for item in agent.enter(self):
-            self._history.add(item)
-        self._feed(Started())
-        vad = agent.vad or self._vad
-        if audio_in is not None and vad is not None:
-            hearing = Hearing(
-                vad,
-                agent.stt or self._stt,
-                rules=self._options.voice,
-                padding=self._options.padding,
-                feed=self._feed,
-                failed=self.report,
-            )
-            self.spawn(hearing.run(audio_in), name="hearing")
-        self.spawn(agent.on_enter(), name="on_enter")
+    async def start(
+        self,
+        agent: Agent,
+        *,
+        audio_in: AudioInput | None,
+        audio_out: AudioOutput,
+        resume: Continuation | None = None,
+    ) -> None:
+        """Begin to listen and let the agent enter. Without ``audio_in`` it hears text only (``receive_text``).
+
+        ``resume``: the conversation goes on from there, with ``on_resume`` instead of ``on_enter``.
+        """
+        await self._talk.start(agent, audio_in=audio_in, audio_out=audio_out, resume=resume)
+
+    def go_on(self) -> None:
+        """In ``on_resume``: go on where the conversation was when it was cut off.
+
+        What the user said last and nobody has answered is answered; an answer to it takes the place of what was being
+        said, where that might be interrupted. Else what was being said is said from where it was cut, or, where its
+        words are not known to the end, the model is asked to go on. Then what was to be said next is. In silence
+        nothing is said. Of no effect the second time, and where there is nothing to go on with.
+        """
+        self._talk.go_on()
+
+    def expected_agent(self, name: str) -> Agent | None:
+        """Who is to take the conversation under this name, or has it."""
+        return self._talk.expected_agent(name)
+
+    def drain(self, seconds: float, *, last: bool) -> None:
+        """The worker is to stop: the current agent is told (``on_drain``)."""
+        self._talk.drain(seconds, last=last)
 
     async def aclose(self, reason: str = "closed", *, drain: bool = False) -> None:
         """End the conversation: at once, or (``drain``) when what is waiting has been said. Safe to call twice."""
-        if self._stage is None or self._closed is None:
-            return
-        if not self._exiting:
-            self._exiting = True
-            await self._call_on_exit()
-            self._feed(CloseAsked(reason, drain))
-        try:
-            await asyncio.wait_for(asyncio.shield(self._closed), None if drain else CLOSE_TIMEOUT)
-        except TimeoutError:
-            log.error("speeches did not end in time", seconds=CLOSE_TIMEOUT)
-        await self._tear_down()
+        await self._talk.aclose(reason, drain=drain)
 
     async def wait_closed(self) -> str:
         """Until the conversation has ended; the reason."""
-        if self._closed is None:
-            raise RuntimeError("the session has not started")
-        return await asyncio.shield(self._closed)
+        return await self._talk.wait_closed()
 
     # --- speech -----------------------------------------------------------------------------------------------------
 
@@ -160,16 +143,20 @@ class AgentSession:
         ttl: float | None = None,
         key: str = "",
         group: str = "",
+        volume: float = 1.0,
     ) -> SpeechHandle:
         """Say something. With ``audio`` that is played, and ``text`` is its transcript; audio alone leaves no trace.
 
         ``ttl``: seconds after which it is not worth saying any more if its turn has not come. ``key``: dropped while
-        another with the same key is waiting or playing. ``group``: a name to interrupt several by.
+        another with the same key is waiting or playing. ``group``: a name to interrupt several by. ``volume``: of this
+        speech, 0 to 4; the handle's may be changed while it is heard.
         """
         if text is None and audio is None:
             raise ValueError("say() was given neither text nor audio; expected at least one")
+        if audio is None:
+            self._talk.senses.check_voice(self.current_agent)
         request = SpeechRequested(
-            self._new_id(),
+            self._talk.new_speech_id(),
             "say",
             priority=priority,
             place=place,
@@ -177,10 +164,11 @@ class AgentSession:
             ttl=ttl,
             key=key,
             group=group,
+            stoppable=allow_interruptions,
             text=text if isinstance(text, str) else "",
             in_history=add_to_chat_ctx and text is not None,
         )
-        return self._request(request, Content(text=text, audio=audio))
+        return self._talk.request(request, Content(text=text, audio=audio), volume=volume)
 
     def generate_reply(
         self,
@@ -190,17 +178,21 @@ class AgentSession:
         chat_ctx: ChatContext | None = None,
         allow_interruptions: bool = True,
         tools: Sequence[FunctionTool | str] | None = None,
-        tool_choice: ToolChoice = "auto",
+        tool_choice: ToolChoice | None = None,
         priority: int = 5,
         place: Place = "queue",
         ttl: float | None = None,
         key: str = "",
         group: str = "",
+        stoppable: bool | None = None,
+        volume: float = 1.0,
     ) -> SpeechHandle:
         """Have the model say something.
 
         ``instructions`` are added to the agent's for this reply; ``chat_ctx`` takes the place of the whole context.
-        ``tools``: the only ones that the model may call. The rest as in ``say``.
+        ``user_input`` is told after it. ``tools``: the only ones that the model may call. ``tool_choice``: "auto", but
+        "none" inside a tool, since a reply that may call the tool it is awaited in need never end. The rest as in
+        ``say``.
         """
         if instructions and chat_ctx is not None:
             raise ValueError(
@@ -209,7 +201,7 @@ class AgentSession:
             )
         names = None if tools is None else tuple(tool if isinstance(tool, str) else tool.name for tool in tools)
         request = SpeechRequested(
-            self._new_id(),
+            self._talk.new_speech_id(),
             "generate_reply",
             priority=priority,
             place=place,
@@ -218,13 +210,39 @@ class AgentSession:
             key=key,
             group=group,
             user_input=user_input,
+            stoppable=allow_interruptions if stoppable is None else stoppable,
+            instructions=instructions,
         )
-        content = Content(instructions=instructions, chat_ctx=chat_ctx, tools=names, tool_choice=tool_choice)
-        return self._request(request, content)
+        choice = tool_choice or ("auto" if RUNNING_TOOL.get() is None else "none")
+        content = Content(
+            instructions=instructions, chat_ctx=chat_ctx, user_input=user_input, tools=names, tool_choice=choice
+        )
+        return self._talk.request(request, content, volume=volume)
 
-    def reply(self, instructions: str, wait_for_playback: bool = True) -> SpeechHandle:
-        """VideoSDK's word for ``generate_reply``: with ``wait_for_playback`` nothing interrupts it."""
-        return self.generate_reply(instructions=instructions, allow_interruptions=not wait_for_playback)
+    def reply(self, instructions: str, wait_for_playback: bool = True, *, interruptible: bool = True) -> SpeechHandle:
+        """VideoSDK's word for ``generate_reply``.
+
+        With ``wait_for_playback`` the user does not interrupt it; ``interrupt()`` does, unless it is not
+        ``interruptible``.
+        """
+        return self.generate_reply(
+            instructions=instructions,
+            allow_interruptions=interruptible and not wait_for_playback,
+            stoppable=interruptible,
+        )
+
+    @property
+    def volume(self) -> float:
+        """How loud the agent is: 1 as its voice was made, 0 silent, at most 4. May be set at any time.
+
+        What is heard at that moment goes on at the new volume, without a click, as soon as what is queued has left:
+        within a fifth of a second. A speech's own volume (``handle.volume``) is a factor beside it.
+        """
+        return self._talk.volume
+
+    @volume.setter
+    def volume(self, value: float) -> None:
+        self._talk.volume = value
 
     def interrupt(self, *, force: bool = False, group: str = "") -> asyncio.Future[Any]:
         """Stop the current speech and all that wait (or those of a group); protected ones only with ``force``.
@@ -233,17 +251,16 @@ class AgentSession:
         """
         hit = [
             handle
-            for handle in self._running().live()
-            if (force or handle.allow_interruptions) and (not group or handle.group == group)
+            for handle in self._talk.stage.live()
+            if (force or handle.stoppable) and (not group or handle.group == group)
         ]
-        self._feed(InterruptAsked(group=group, force=force))
+        self._talk.ask(InterruptAsked(group=group, force=force))
         return asyncio.gather(*(handle.wait_for_playout() for handle in hit))
 
     def receive_text(self, text: str) -> None:
         """The user typed a whole turn."""
-        self._running()
         if text.strip():
-            self._feed(UserTyped(text.strip()))
+            self._talk.ask(UserTyped(text.strip()))
 
     @property
     def current_speech(self) -> SpeechHandle | None:
@@ -251,170 +268,86 @@ class AgentSession:
         running = RUNNING_TOOL.get()
         if running is not None and not running[0].done():
             return running[0]
-        current = self._dialog.current_speech
-        return self._stage.handle(current) if self._stage is not None and current is not None else None
+        current = self._talk.dialog.current_speech
+        return self._talk.stage.handle(current) if current is not None else None
 
     @property
     def current_utterance(self) -> UtteranceHandle | None:
         """VideoSDK's name for ``current_speech``."""
         return self.current_speech
 
+    # --- turns ------------------------------------------------------------------------------------------------------
+
+    def commit_user_turn(self, *, skip_reply: bool = False) -> asyncio.Future[str]:
+        """End the user's turn now, whatever the detection thinks; what is being said is cut there.
+
+        May be awaited for its words, which are empty when there were none. With ``skip_reply`` they join the history,
+        and nothing is answered.
+        """
+        return self._talk.end_turn(skip_reply=skip_reply)
+
+    def clear_user_turn(self) -> None:
+        """Forget what the user has said in the turn that is being taken."""
+        self._talk.ask(TurnCleared())
+
+    def mute_user(self, muted: bool = True) -> None:
+        """Stop listening to the user's voice, or listen again. What is typed is read all the same."""
+        self._talk.ask(Muted(muted))
+
+    def update_agent(self, agent: Agent) -> None:
+        """Let another agent take the conversation, between two turns: the old one's ``on_exit``, then its
+        ``on_enter``. It knows of the conversation what its ``chat_ctx`` was given.
+        """
+        self._talk.ask(HandOff(self._talk.expect_agent(agent)))
+
     # --- what is known ----------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> ChatContext:
         """The conversation so far; of the agent's words, those that were heard. A copy."""
-        return self._history.copy()
+        return self._talk.history.copy()
 
     @property
     def current_agent(self) -> Agent:
-        if self._agent is None:
-            raise RuntimeError("the session has no agent yet; start it first")
-        return self._agent
+        """Raises ``RuntimeError`` before ``start``."""
+        return self._talk.current_agent
 
     @property
     def agent_state(self) -> AgentState:
-        return self._dialog.agent_state
+        return self._talk.dialog.agent_state
 
     @property
     def user_state(self) -> UserState:
-        return self._dialog.user_state
+        return self._talk.dialog.user_state
 
     @property
     def wasted_tokens(self) -> int:
         """Pieces of text that the model made for early answers which nobody heard (``preemptive``)."""
-        return self._stage.wasted_tokens if self._stage is not None else 0
+        return self._talk.stage.wasted_tokens
 
     def context(self, *, instructions: str = "") -> ChatContext:
-        """What the model would be told now: the agent's instructions (and these), then the history."""
-        text = "\n\n".join(part for part in (self.current_agent.instructions, instructions) if part)
-        system = [Message("instructions", "system", text)] if text else []
-        return ChatContext([*system, *self._history])
+        """What the model would be told now: the agent's instructions (and these), then what it knows was said."""
+        return self._talk.context(instructions=instructions)
+
+    def providers(self, agent: Agent | None = None) -> Providers:
+        """What the current agent, or another, hears, thinks and speaks with."""
+        return self._talk.senses.of(agent or self.current_agent)
+
+    def available_tools(self) -> dict[str, FunctionTool]:
+        """What the model may call now, by name: the current agent's tools, then those that MCP servers have told of."""
+        return self._talk.available_tools()
+
+    def context_changed(self) -> None:
+        """Told by the agent: its instructions, tools or chat context are others now."""
+        self._talk.context_changed()
+
+    def watch(self, watcher: Callable[[Command], None]) -> None:
+        """Call ``watcher`` with each command of the dialog, before it is performed."""
+        self._talk.watch_commands(watcher)
 
     def on(self, name: EventName, handler: Callable[[Any], object] | None = None) -> Callable[..., Any]:
         """Call ``handler`` at each event of this name (see ``session.hooks``); without one, a decorator."""
-        return self._hooks.on(name, handler)
+        return self._talk.hooks.on(name, handler)
 
     def off(self, name: EventName, handler: Callable[[Any], object]) -> None:
-        self._hooks.off(name, handler)
-
-    async def wait_for_step(self, handle: SpeechHandle, step: int) -> None:
-        """Until a step of a speech has been heard, or the speech has ended."""
-        await self._running().wait_for_step(handle, step)
-
-    # --- for handles, and for the stage -------------------------------------------------------------------------------
-
-    def interrupt_speech(self, handle: SpeechHandle, *, force: bool) -> None:
-        self._feed(InterruptAsked(handle.id, force=force))
-
-    def protect_speech(self, handle: SpeechHandle, allow_interruptions: bool, /) -> None:
-        self._feed(ProtectionChanged(handle.id, allow_interruptions))
-
-    def emit(self, name: EventName, event: object) -> None:
-        self._hooks.emit(name, event)
-
-    def report(self, error: BaseException, source: str) -> None:
-        """A provider, a tool or a hook failed; the session goes on."""
-        self._hooks.emit("error", ErrorEvent(error, source))
-
-    def make_handle(self, request: SpeechRequested) -> SpeechHandle:
-        return SpeechHandle(
-            self,
-            request.speech,
-            source=request.source,
-            priority=request.priority,
-            allow_interruptions=request.allow_interruptions,
-            created=asyncio.get_running_loop().time(),
-            group=request.group,
-        )
-
-    def make_speech(self, speech: str, content: Content, sample_rate: int) -> Making:
-        return Making(speech, content, sample_rate=sample_rate, feed=self._feed, failed=self.report)
-
-    def add_to_history(self, item: ChatItem) -> None:
-        self._history.add(item)
-
-    def llm(self) -> LLM | None:
-        return self.current_agent.llm or self._llm
-
-    def tts(self) -> TTS | None:
-        return self.current_agent.tts or self._tts
-
-    @property
-    def max_tool_steps(self) -> int:
-        return self._options.rules.max_tool_steps
-
-    def feed(self, event: Event) -> None:
-        self._feed(event)
-
-    def finish(self, reason: str) -> None:
-        """The dialog is closed."""
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result(reason)
-
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run something for as long as the session lives; its failure is reported, and ends nothing else."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-
-    # --- pieces -----------------------------------------------------------------------------------------------------
-
-    def _running(self) -> Stage:
-        if self._stage is None:
-            raise RuntimeError("the session has not started; await session.start(...) first")
-        return self._stage
-
-    def _new_id(self) -> str:
-        self._speeches += 1
-        return f"speech_{self._speeches}"
-
-    def _request(self, request: SpeechRequested, content: Content) -> SpeechHandle:
-        stage = self._running()
-        handle = self.make_handle(request)
-        if self._closed is not None and self._closed.done():
-            # Code that outlives the call (a tool, ``on_exit``) must not wait for a voice that will never sound.
-            handle.mark_ended(EndReason.CLOSED, error="", at=asyncio.get_running_loop().time())
-            return handle
-        stage.expect(handle, content)
-        self._feed(request)
-        return handle
-
-    def _feed(self, event: Event) -> None:
-        if self._driver is None or self._stage is None:
-            return
-        self._stage.note(event)
-        self._driver.feed(event)
-
-    def _spoken(self, speech: str, step: int, text: str) -> None:
-        if self._stage is not None:
-            self._stage.spoken(speech, step, text)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task failed", task=task.get_name(), exc_info=error)
-            self.report(error, task.get_name())
-            if task.get_name() == "hearing":  # an agent that cannot hear must not hold the line
-                self._feed(CloseAsked("hearing failed"))
-
-    async def _call_on_exit(self) -> None:
-        try:
-            await asyncio.wait_for(self.current_agent.on_exit(), EXIT_TIMEOUT)
-        except TimeoutError:
-            log.error("on_exit took too long", seconds=EXIT_TIMEOUT)
-        except Exception as error:
-            log.exception("on_exit failed")
-            self.report(error, "on_exit")
-
-    async def _tear_down(self) -> None:
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._stage is not None:
-            await self._stage.aclose()
-        if self._driver is not None:
-            self._driver.close()
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result("closed")
+        self._talk.hooks.off(name, handler)

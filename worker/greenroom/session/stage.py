@@ -12,30 +12,40 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from greenroom.dialog import commands as do
 from greenroom.dialog import events as ev
+from greenroom.dialog import notices as news
 from greenroom.dialog.history import ChatContext, ChatItem, FunctionCall, FunctionCallOutput, Message
-from greenroom.providers.llm import ToolSchema
+from greenroom.providers.llm import ToolChoice
 from greenroom.session.agent import Agent
-from greenroom.session.handle import RUNNING_TOOL, SpeechHandle
+from greenroom.session.handle import SpeechHandle
 from greenroom.session.hooks import (
     AgentFalseInterruptionEvent,
     AgentStateChangedEvent,
     AgentTextEvent,
     CloseEvent,
     ConversationItemAddedEvent,
-    FunctionToolsExecutedEvent,
+    DeadAirEvent,
     SpeechCreatedEvent,
     UserInputTranscribedEvent,
     UserStateChangedEvent,
+    UserTurnExceededEvent,
 )
 from greenroom.session.playout import Playout
+from greenroom.session.realtime import word_for_word
 from greenroom.session.reply import Content, Making
-from greenroom.session.tools import RunContext, StopResponse
+from greenroom.session.senses import Asked
+from greenroom.session.toolruns import ToolRuns
+from greenroom.session.tools import StopResponse
+from greenroom.session.words import Shown
 
 if TYPE_CHECKING:
-    from greenroom.session.session import AgentSession
+    from greenroom.session.conversation import Conversation
 
 __all__ = ["Stage"]
+
+REMEMBERED = 8
+"""Speeches that are over and still known: for what comes late, as the output of a tool that was not interrupted."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,48 +71,60 @@ class _Speech:
 
 
 class Stage:
-    """The shell's side of every command of one session."""
+    """The shell's side of every command of one talk."""
 
-    def __init__(self, session: AgentSession, playout: Playout, sample_rate: int) -> None:
-        self._session = session
+    def __init__(self, talk: Conversation, playout: Playout, sample_rate: int) -> None:
+        self._talk = talk
         self._playout = playout
         self._sample_rate = sample_rate
         self._speeches: dict[str, _Speech] = {}
+        self._over: list[str] = []
+        """In the order in which they ended, which is not that of ``_speeches``: what comes late comes to the last."""
         self._expected: dict[str, tuple[SpeechHandle, Content]] = {}
         self._contexts: dict[str, ChatContext] = {}
         self._discarded: list[Making] = []
+        self._tools = ToolRuns(talk, self._tool_returned)
         self.wasted_tokens = 0
         self._perform: dict[type[Any], Callable[[Any], None]] = {
-            ev.RunHook: self._run_hook,
-            ev.Generate: self._generate,
-            ev.CancelGeneration: self._cancel,
-            ev.Synthesise: lambda c: self._speeches[c.speech].making.synthesise(c.step, session.tts()),
-            ev.Play: lambda c: playout.play(c.speech, c.step, self._speeches[c.speech].making.voice(c.step)),
-            ev.Hold: lambda c: playout.hold(c.speech, c.step),
-            ev.Pause: lambda c: playout.pause(c.speech, c.step),
-            ev.Resume: lambda c: playout.resume(c.speech, c.step),
-            ev.Stop: lambda c: playout.stop(c.speech, c.step),
-            ev.RunTool: self._run_tool,
-            ev.Commit: self._commit,
-            ev.Announce: lambda c: self._announce[type(c.notice)](c.notice),
-            ev.Close: self._close,
-            ev.Drop: lambda c: log.debug("event dropped", dropped=c.event, reason=c.reason),
+            do.Judge: talk.judge_turn,
+            do.CutUtterance: lambda c: talk.cut_utterance(),
+            do.RunHook: self._run_hook,
+            do.Generate: self._generate,
+            do.CancelGeneration: self._cancel,
+            do.Synthesise: self._synthesise,
+            do.Play: self._play,
+            do.Hold: lambda c: playout.hold(c.speech, c.step),
+            do.Pause: lambda c: playout.pause(c.speech, c.step),
+            do.Resume: lambda c: playout.resume(c.speech, c.step),
+            do.Stop: lambda c: playout.stop(c.speech, c.step),
+            do.RunTool: lambda c: self._tools.run(c, self._speeches[c.speech].handle),
+            do.CancelTool: self._tools.cancel,
+            do.SwitchAgent: lambda c: talk.switch_agent(c.agent),
+            do.Commit: self._commit,
+            do.Announce: lambda c: self._announce[type(c.notice)](c.notice),
+            do.Close: self._close,
+            do.Drop: lambda c: log.debug("event dropped", dropped=c.event, reason=c.reason),
         }
         self._announce: dict[type[Any], Callable[[Any], None]] = {
-            ev.AgentStateChanged: self._agent_state_changed,
-            ev.UserStateChanged: self._user_state_changed,
-            ev.UserTranscribed: self._user_transcribed,
-            ev.TurnCommitted: self._turn_committed,
-            ev.Backchannel: lambda n: log.info("backchannel", turn=n.turn),
-            ev.EarlyReplyDiscarded: self._early_reply_discarded,
-            ev.FalseInterruption: self._false_interruption,
-            ev.TurnTimedOut: lambda n: log.warning("transcriber owes words", turn=n.turn, utterances=n.utterances),
-            ev.SpeechCreated: self._speech_created,
-            ev.SpeechStarted: lambda n: self._speeches[n.speech].handle.mark_started(n.at),
-            ev.SpeechEnded: self._speech_ended,
+            news.AgentStateChanged: self._agent_state_changed,
+            news.UserStateChanged: self._user_state_changed,
+            news.UserTranscribed: self._user_transcribed,
+            news.TurnCommitted: self._turn_committed,
+            news.TurnEmpty: lambda n: talk.turn_over(""),
+            news.TurnExceeded: self._turn_exceeded,
+            news.UserMuted: lambda n: log.info("user muted" if n.on else "user unmuted"),
+            news.DeadAir: self._dead_air,
+            news.Backchannel: lambda n: log.info("backchannel", turn=n.turn),
+            news.EarlyReplyDiscarded: self._early_reply_discarded,
+            news.FalseInterruption: self._false_interruption,
+            news.TurnTimedOut: lambda n: log.warning("transcriber owes words", turn=n.turn, utterances=n.utterances),
+            news.SpeechCreated: self._speech_created,
+            news.SpeechStarted: lambda n: self._speeches[n.speech].handle.mark_started(n.at),
+            news.SpeechEnded: self._speech_ended,
         }
 
-    def perform(self, command: ev.Command) -> None:
+    def perform(self, command: do.Command) -> None:
+        self._talk.watch(command)
         self._perform[type(command)](command)
 
     # --- for the session --------------------------------------------------------------------------------------------
@@ -120,6 +142,7 @@ class Stage:
 
     def note(self, event: ev.Event) -> None:
         """See an event on its way to the dialog: what was made, what was heard."""
+        self._talk.watch(event)
         if isinstance(event, ev.Generated):
             entry = self._speeches.get(event.speech)
             if entry is not None and event.what == "end" and (text := event.text.strip()):
@@ -131,7 +154,17 @@ class Stage:
     def spoken(self, speech: str, step: int, text: str) -> None:
         entry = self._speeches.get(speech)
         if entry is not None and entry.content.worded:
-            self._session.emit("agent_text", AgentTextEvent(f"{speech}.{step}", text, final=False))
+            self._shown(entry, step).write(text)
+
+    def _shown(self, entry: _Speech, step: int) -> Shown:
+        """The words of a step on their way to whoever reads along."""
+
+        def show(text: str, final: bool, interrupted: bool, whole: str) -> None:
+            event = AgentTextEvent(f"{entry.handle.id}.{step}", text, final, interrupted, whole)
+            self._talk.emit("agent_text", event)
+
+        talk = self._talk
+        return entry.making.shown(step, lambda: Shown(talk.current_agent, show=show, failed=talk.report))
 
     async def wait_for_step(self, handle: SpeechHandle, step: int) -> None:
         entry = self._speeches.get(handle.id)
@@ -148,68 +181,71 @@ class Stage:
 
     # --- making -----------------------------------------------------------------------------------------------------
 
-    def _generate(self, command: ev.Generate) -> None:
+    def _generate(self, command: do.Generate) -> None:
         entry = self._entry(command.speech, "turn")
         entry.handle.mark_step(command.step)
-        agent = self._session.current_agent
         content = entry.content
-        names = content.tools
-        tools: list[ToolSchema] = [tool.schema() for tool in agent.tools if names is None or tool.name in names]
-        last = command.step > self._session.max_tool_steps
-        tool_choice = "none" if last else content.tool_choice if command.step == 1 else "auto"
+        last = command.step > self._talk.max_tool_steps
+        tool_choice: ToolChoice = "none" if last else content.tool_choice if command.step == 1 else "auto"
         context = self._context(entry)
         if command.user_text:
             context.add(Message("early", "user", command.user_text))
-        entry.making.generate(command.step, self._session.llm(), context, tools, tool_choice)
+        tools = list(self._talk.available_tools().values())
+        asked = Asked(command.speech, command.step, content, context, tools, tool_choice)
+        entry.making.generate(command.step, self._talk.senses.source(self._talk.current_agent, asked))
+
+    def _synthesise(self, command: do.Synthesise) -> None:
+        voicing = self._talk.senses.voicing(self._talk.current_agent)
+        self._speeches[command.speech].making.synthesise(command.step, voicing)
 
     def _context(self, entry: _Speech) -> ChatContext:
-        given = entry.content.chat_ctx or self._contexts.get(entry.handle.id)
+        content = entry.content
+        given = content.chat_ctx if content.chat_ctx is not None else self._contexts.get(entry.handle.id)
         if given is not None:
-            return ChatContext([*given, *entry.made])
-        context = self._session.context(instructions=entry.content.instructions)
-        return ChatContext([*context, *entry.uncommitted])
+            asked = [Message("user_input", "user", content.user_input)] if content.user_input else []
+            return ChatContext([*given, *asked, *entry.made])
+        items = [*self._talk.context(instructions=content.instructions)]
+        # What nothing will stop is as good as said; the user's last words came after its beginning.
+        place = len(items)
+        while place and isinstance(last := items[place - 1], Message) and last.role == "user":
+            place -= 1
+        return ChatContext([*items[:place], *self._being_said(entry), *items[place:], *entry.uncommitted])
 
-    def _cancel(self, command: ev.CancelGeneration) -> None:
+    def _being_said(self, entry: _Speech) -> list[ChatItem]:
+        """The words of a protected speech that is heard at the moment."""
+        return [
+            item
+            for other in self._speeches.values()
+            if other is not entry and not other.handle.allow_interruptions and other.handle.state == "playing"
+            for item in other.uncommitted
+        ]
+
+    def _cancel(self, command: do.CancelGeneration) -> None:
         self._speeches[command.speech].making.cancel()
 
-    # --- tools ------------------------------------------------------------------------------------------------------
-
-    def _run_tool(self, command: ev.RunTool) -> None:
-        self._session.spawn(self._call_tool(command), name=f"tool {command.call.name}")
-
-    async def _call_tool(self, command: ev.RunTool) -> None:
-        call = command.call
+    def _play(self, command: do.Play) -> None:
         entry = self._speeches[command.speech]
-        requested = FunctionCall(f"{command.speech}.{call.call_id}", call.call_id, call.name, call.arguments)
-        tool = self._session.current_agent.find_tool(call.name)
-        if tool is None:
-            output, is_error, reply = f"There is no tool named {call.name}.", True, True
-        else:
-            context = RunContext(self._session, entry.handle, requested, command.step)
-            RUNNING_TOOL.set((entry.handle, command.step))  # this task runs nothing else
-            result = await tool.run(call.arguments, context)
-            output, is_error, reply = result.output, result.is_error, result.reply
-            if result.error is not None:
-                log.warning("tool failed", tool=call.name, call_id=call.call_id, exc_info=result.error)
-                self._session.report(result.error, "tool")
-        returned = FunctionCallOutput(f"{requested.id}.output", call.call_id, call.name, output, is_error)
-        entry.add(requested)
-        entry.add(returned)
-        self._session.emit("function_tools_executed", FunctionToolsExecutedEvent(requested, returned))
-        self._session.feed(ev.ToolFinished(command.speech, call.call_id, output, is_error, reply))
+        entry.handle.mark_authorised(asyncio.get_running_loop().time())
+        handle, talk = entry.handle, self._talk
+        voice = entry.making.voice(command.step)
+        self._playout.play(command.speech, command.step, voice, volume=lambda: handle.volume * talk.volume)
+
+    def _tool_returned(self, speech: str, call: FunctionCall, output: FunctionCallOutput) -> None:
+        self._speeches[speech].add(call)
+        self._speeches[speech].add(output)
 
     # --- turns ------------------------------------------------------------------------------------------------------
 
-    def _run_hook(self, command: ev.RunHook) -> None:
-        agent = self._session.current_agent
+    def _run_hook(self, command: do.RunHook) -> None:
+        agent = self._talk.current_agent
         if type(agent).on_user_turn_completed is Agent.on_user_turn_completed:
-            self._session.feed(ev.HookFinished(command.turn, True, command.text))
+            self._talk.feed(ev.HookFinished(command.turn, True, command.text))
         else:
-            self._session.spawn(self._call_hook(agent, command), name="on_user_turn_completed")
+            self._talk.spawn(self._call_hook(agent, command), name="on_user_turn_completed")
 
-    async def _call_hook(self, agent: Agent, command: ev.RunHook) -> None:
+    async def _call_hook(self, agent: Agent, command: do.RunHook) -> None:
         message = Message(command.turn, "user", command.text)
-        before = self._session.context()
+        before = self._talk.context()
         context = before.copy()
         text, go_on = command.text, True
         try:
@@ -219,23 +255,25 @@ class Stage:
             go_on = False
         except Exception as error:
             log.exception("on_user_turn_completed failed", turn=command.turn)
-            self._session.report(error, "on_user_turn_completed")
+            self._talk.report(error, "on_user_turn_completed")
         changed = context != before
         if changed:
             context.add(Message(command.turn, "user", text))
             self._contexts[f"reply_{command.turn}"] = context
-        self._session.feed(ev.HookFinished(command.turn, go_on, text, changed))
+        self._talk.feed(ev.HookFinished(command.turn, go_on, text, changed))
 
     # --- history ----------------------------------------------------------------------------------------------------
 
-    def _commit(self, command: ev.Commit) -> None:
+    def _commit(self, command: do.Commit) -> None:
         item = command.item
-        self._session.add_to_history(item)
+        self._talk.add_to_history(item)
         entry = self._speeches.get(command.speech)
         if entry is not None:
             entry.handle.mark_item(item)
             entry.uncommitted = _without(entry.uncommitted, item)
-        self._session.emit("conversation_item_added", ConversationItemAddedEvent(item))
+        if isinstance(item, Message) and not item.text:
+            return  # a place in the history; its words come later
+        self._talk.emit("conversation_item_added", ConversationItemAddedEvent(item))
 
     def _step_heard(self, event: ev.Played) -> None:
         entry = self._speeches.get(event.speech)
@@ -245,8 +283,7 @@ class Stage:
         seconds = event.samples / self._sample_rate
         entry.handle.mark_heard(event.step, event.text, seconds=seconds, aligned=event.aligned)
         if entry.content.worded:
-            final = AgentTextEvent(f"{event.speech}.{event.step}", "", final=True, interrupted=event.what == "stopped")
-            self._session.emit("agent_text", final)
+            self._shown(entry, event.step).end(interrupted=event.what == "stopped", heard=event.text)
         self._release(entry, event.step)
 
     def _release(self, entry: _Speech, step: int) -> None:
@@ -257,28 +294,36 @@ class Stage:
 
     # --- notices ----------------------------------------------------------------------------------------------------
 
-    def _speech_created(self, notice: ev.SpeechCreated) -> None:
-        entry = self._entry(notice.speech, notice.source)
-        event = SpeechCreatedEvent(entry.handle, notice.source, user_initiated=notice.source != "turn")
-        self._session.emit("speech_created", event)
+    def _speech_created(self, notice: news.SpeechCreated) -> None:
+        entry = self._entry(notice.speech, notice.source, notice.text)
+        entry.handle.mark_scheduled()
+        user_initiated = notice.source in ("say", "generate_reply")
+        event = SpeechCreatedEvent(entry.handle, notice.source, user_initiated)
+        self._talk.emit("speech_created", event)
 
-    def _entry(self, speech: str, source: ev.SpeechSource) -> _Speech:
+    def _entry(self, speech: str, source: ev.SpeechSource, text: str = "") -> _Speech:
         """What is known of a speech; it may be made before it is announced."""
         if speech not in self._speeches:
-            if speech not in self._expected:  # neither ``say`` nor ``generate_reply``: the dialog answers a turn
-                self.expect(self._session.make_handle(ev.SpeechRequested(speech, source)), Content())
+            if speech not in self._expected:  # neither ``say`` nor ``generate_reply``: the dialog itself speaks
+                self.expect(self._talk.make_handle(ev.SpeechRequested(speech, source)), self._own(text))
             handle, content = self._expected.pop(speech)
-            making = self._session.make_speech(speech, content, self._sample_rate)
+            making = self._talk.make_speech(speech, content, self._sample_rate)
             self._speeches[speech] = _Speech(handle, content, making)
         return self._speeches[speech]
 
-    def _early_reply_discarded(self, notice: ev.EarlyReplyDiscarded) -> None:
+    def _own(self, text: str) -> Content:
+        """The dialog's own words, or a reply where it has none. A realtime model that is the only voice is asked."""
+        if text and self._talk.senses.spoken_by_model(self._talk.current_agent):
+            return Content(instructions=word_for_word(text), tools=(), tool_choice="none")
+        return Content(text or None)
+
+    def _early_reply_discarded(self, notice: news.EarlyReplyDiscarded) -> None:
         making = self._speeches.pop(notice.speech).making
         self.wasted_tokens += making.tokens
-        self._discarded.append(making)
+        self._discarded = [one for one in (*self._discarded, making) if not one.over]
         log.info("early reply discarded", speech=notice.speech, tokens=making.tokens)
 
-    def _speech_ended(self, notice: ev.SpeechEnded) -> None:
+    def _speech_ended(self, notice: news.SpeechEnded) -> None:
         entry = self._speeches[notice.speech]
         if notice.error:
             log.error("speech failed", speech=notice.speech, error=notice.error)
@@ -286,29 +331,48 @@ class Stage:
         self._release(entry, entry.handle.num_steps)
         entry.making.release()
         self._contexts.pop(notice.speech, None)
+        self._over.append(notice.speech)
+        self._forget()
 
-    def _false_interruption(self, notice: ev.FalseInterruption) -> None:
+    def _forget(self) -> None:
+        """What is over, the last ones apart: a call that goes on for hours has thousands of speeches."""
+        for speech in self._over[:-REMEMBERED]:
+            if self._speeches[speech].making.over and not self._tools.running(speech):
+                del self._speeches[speech]
+        self._over = [speech for speech in self._over if speech in self._speeches]
+
+    def _false_interruption(self, notice: news.FalseInterruption) -> None:
         handle = self._speeches[notice.speech].handle
-        self._session.emit("agent_false_interruption", AgentFalseInterruptionEvent(handle, resumed=True))
+        self._talk.emit("agent_false_interruption", AgentFalseInterruptionEvent(handle, resumed=True))
 
-    def _agent_state_changed(self, notice: ev.AgentStateChanged) -> None:
-        self._session.emit("agent_state_changed", AgentStateChangedEvent(notice.old, notice.new))
+    def _agent_state_changed(self, notice: news.AgentStateChanged) -> None:
+        self._talk.emit("agent_state_changed", AgentStateChangedEvent(notice.old, notice.new))
 
-    def _user_state_changed(self, notice: ev.UserStateChanged) -> None:
-        self._session.emit("user_state_changed", UserStateChangedEvent(notice.old, notice.new))
+    def _user_state_changed(self, notice: news.UserStateChanged) -> None:
+        self._talk.emit("user_state_changed", UserStateChangedEvent(notice.old, notice.new))
 
-    def _user_transcribed(self, notice: ev.UserTranscribed) -> None:
+    def _user_transcribed(self, notice: news.UserTranscribed) -> None:
         event = UserInputTranscribedEvent(notice.text, False, notice.turn)
-        self._session.emit("user_input_transcribed", event)
+        self._talk.emit("user_input_transcribed", event)
 
-    def _turn_committed(self, notice: ev.TurnCommitted) -> None:
+    def _turn_committed(self, notice: news.TurnCommitted) -> None:
         log.info("turn", turn=notice.turn, characters=len(notice.text))
+        if notice.asked:
+            self._talk.turn_over(notice.text)
         event = UserInputTranscribedEvent(notice.text, True, "" if notice.typed else notice.turn)
-        self._session.emit("user_input_transcribed", event)
+        self._talk.emit("user_input_transcribed", event)
 
-    def _close(self, command: ev.Close) -> None:
-        self._session.emit("close", CloseEvent(command.reason))
-        self._session.finish(command.reason)
+    def _turn_exceeded(self, notice: news.TurnExceeded) -> None:
+        log.info("turn too long", turn=notice.turn, seconds=round(notice.lasted, 1))
+        self._talk.emit("user_turn_exceeded", UserTurnExceededEvent(notice.turn, notice.lasted))
+
+    def _dead_air(self, notice: news.DeadAir) -> None:
+        log.error("dead air", step=notice.step, silent=round(notice.silent, 1))
+        self._talk.emit("dead_air", DeadAirEvent(notice.step, notice.silent))
+
+    def _close(self, command: do.Close) -> None:
+        self._talk.emit("close", CloseEvent(command.reason))
+        self._talk.finish(command.reason)
 
 
 def _without(items: list[ChatItem], committed: ChatItem) -> list[ChatItem]:
