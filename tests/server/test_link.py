@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,12 +31,15 @@ class Daemon:
     """What the link calls: accepts every offer unless told otherwise, and keeps what it hears."""
 
     def __init__(self) -> None:
-        self.decide: Callable[[Offer], Answer] = lambda offer: Acceptance(f"agent-{offer.id}", "Reception")
+        self.decide: Callable[[Offer], Answer | Awaitable[Answer]] = lambda offer: Acceptance(
+            f"agent-{offer.id}", "Reception"
+        )
         self.started: asyncio.Queue[Assignment] = asyncio.Queue()
         self.start: Callable[[Assignment], None] = self.started.put_nowait
         self.ended: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.given_up: asyncio.Queue[str] = asyncio.Queue()
         self.states: asyncio.Queue[LinkState] = asyncio.Queue()
+        self.refused: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     def link(self, settings: ServerSettings, registration: Registration = RECEPTION, **options: Any) -> Link:
         return Link(
@@ -47,6 +50,7 @@ class Daemon:
             end=lambda job_id, reason: self.ended.put_nowait((job_id, reason)),
             give_up=self.given_up.put_nowait,
             on_state=self.states.put_nowait,
+            on_refused=lambda job_id, reason: self.refused.put_nowait((job_id, reason)),
             **{"delays": no_delay, **options},
         )
 
@@ -159,6 +163,78 @@ async def test_a_refusal_reaches_the_server(server: FakeServer, daemon: Daemon) 
         worker = await server.worker()
         answer = await worker.offer(job("AJ_1"))
         assert (answer.job_id, answer.available, answer.terminate) == ("AJ_1", False, False)
+        assert await daemon.refused.get() == ("AJ_1", "no warm process")
+
+
+@pytest.mark.parametrize("answer", [Acceptance("agent-AJ_1"), Refusal("closed today")], ids=["yes", "no"])
+async def test_an_answer_may_be_awaited(server: FakeServer, daemon: Daemon, answer: Answer) -> None:
+    decided: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    daemon.decide = lambda offer: decided if offer.id == "AJ_1" else Refusal("no warm process")
+    link = daemon.link(server.settings())
+    async with running(link):
+        worker = await server.worker()
+        await worker.send(agent.ServerMessage(availability=agent.AvailabilityRequest(job=job("AJ_1"))))
+        assert (await worker.offer(job("AJ_2"))).job_id == "AJ_2"  # decided at once, while the other waits
+        decided.set_result(answer)
+        said = await worker.answers.get()
+        assert (said.job_id, said.available) == ("AJ_1", isinstance(answer, Acceptance))
+        if said.available:
+            await worker.assign(job("AJ_1"))
+            assert (await daemon.started.get()).identity == "agent-AJ_1"
+
+
+async def test_an_awaited_acceptance_that_the_link_did_not_outlive_frees_its_slot(
+    server: FakeServer, daemon: Daemon
+) -> None:
+    decided, asked = asyncio.Event(), asyncio.Event()
+
+    async def consider() -> Answer:
+        asked.set()
+        await decided.wait()
+        return Acceptance("agent")
+
+    daemon.decide = lambda offer: consider()
+    async with running(daemon.link(server.settings())):
+        worker = await server.worker()
+        await worker.send(agent.ServerMessage(availability=agent.AvailabilityRequest(job=job("AJ_1"))))
+        await asked.wait()
+        worker.cut()
+        await server.worker()
+        decided.set()
+        assert await daemon.given_up.get() == "AJ_1"
+
+
+async def test_what_still_decides_when_the_link_closes_is_cancelled(server: FakeServer, daemon: Daemon) -> None:
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def consider() -> Answer:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return Refusal("never")
+
+    daemon.decide = lambda offer: consider()
+    async with running(daemon.link(server.settings())):
+        worker = await server.worker()
+        await worker.send(agent.ServerMessage(availability=agent.AvailabilityRequest(job=job("AJ_1"))))
+        await asked.wait()
+    assert cancelled.is_set()
+    assert daemon.given_up.empty()
+
+
+async def test_an_awaited_decision_that_fails_ends_the_link_loudly(server: FakeServer, daemon: Daemon) -> None:
+    async def consider() -> Answer:
+        raise ZeroDivisionError
+
+    daemon.decide = lambda offer: consider()
+    async with running(daemon.link(server.settings())) as task:
+        worker = await server.worker()
+        await worker.send(agent.ServerMessage(availability=agent.AvailabilityRequest(job=job("AJ_1"))))
+        with pytest.raises(ZeroDivisionError):
+            await task
+        await worker.gone.wait()
 
 
 async def test_a_change_of_capacity_made_while_deciding_is_told(server: FakeServer, daemon: Daemon) -> None:
@@ -198,6 +274,36 @@ async def test_a_termination_ends_the_job(server: FakeServer, daemon: Daemon) ->
         await worker.terminate("AJ_1")
         assert await daemon.ended.get() == ("AJ_1", "terminated by the server")
         assert not link.report("AJ_1", "success")
+
+
+async def test_a_termination_followed_by_the_end_of_the_link_ends_nothing(server: FakeServer, daemon: Daemon) -> None:
+    async with running(daemon.link(server.settings())):
+        worker = await server.worker()
+        await assigned(worker, daemon)
+        await worker.terminate("AJ_1")
+        # Answered after the termination was taken, and sooner than it settles.
+        await worker.offer(job("AJ_2"))
+        worker.cut()
+        second = await server.worker()
+        await assigned(second, daemon, "AJ_3")
+        await second.terminate("AJ_3")
+        assert await daemon.ended.get() == ("AJ_3", "terminated by the server")
+
+
+async def test_a_recovered_job_outlives_the_termination_of_its_ghost(server: FakeServer, daemon: Daemon) -> None:
+    link = daemon.link(server.settings())
+    async with running(link):
+        worker = await server.worker()
+        for job_id in ("AJ_1", "AJ_2"):
+            await assigned(worker, daemon, job_id)
+        link.recovered("AJ_1")
+        assert link.owns("AJ_1")
+        await worker.terminate("AJ_1")
+        await worker.terminate("AJ_2")
+        assert await daemon.ended.get() == ("AJ_2", "terminated by the server")
+        assert not link.owns("AJ_1")
+    assert (link.dropped, link.terminations_dropped) == (0, 1)
+    assert daemon.ended.empty()
 
 
 async def test_an_assignment_that_does_not_come_frees_the_slot(server: FakeServer, daemon: Daemon) -> None:

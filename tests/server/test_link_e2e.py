@@ -11,10 +11,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import aiohttp
-import psutil
 import pytest
 from livekit.api import LiveKitAPI
 from yarl import URL
@@ -25,26 +23,12 @@ from greenroom.server.dispatch import create_dispatch, mint_user_token
 from greenroom.server.events import Acceptance, Assignment
 from greenroom.server.link import Link, LinkState, Registration
 from greenroom.settings import ServerSettings
+from tests.server.signalling import settings_of, signal_server
 
 pytestmark = pytest.mark.e2e
 
 RECEPTION = Registration("reception", "", "room")
 PATIENCE = 30.0
-
-
-def settings_of(server: MediaServer, **overrides: Any) -> ServerSettings:
-    known = {"url": server.url, "api_key": server.api_key, "api_secret": server.api_secret}
-    return ServerSettings(**{**known, **overrides})
-
-
-def signal_server(server: MediaServer, number: signal.Signals) -> None:
-    """To the process that listens on this server's port: one that the test started, and nobody else's."""
-    port = server.ports.signal
-    for process in psutil.Process().children(recursive=True):
-        if any(getattr(each.laddr, "port", 0) == port for each in process.net_connections("tcp4")):
-            process.send_signal(number)
-            return
-    raise AssertionError(f"no child listens on port {port}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from livekit.protocol import agent, models
 
-from greenroom.server.codec import MAX_ID, decode, encode
+from greenroom.server.codec import MAX_ID, MAX_NAME, decode, encode
 from greenroom.server.events import (
     Acceptance,
     Assigned,
@@ -113,6 +113,8 @@ def test_each_job_type_is_known_both_ways(job_type: JobType) -> None:
         (frame(availability=agent.AvailabilityRequest()), "a job without a usable id"),
         (offer_frame(job("A" * (MAX_ID + 1))), "a job without a usable id"),
         (offer_frame(agent.Job(id="AJ_1")), "job AJ_1 without a room"),
+        (offer_frame(job("AJ_1", room="x" * (MAX_NAME + 1))), "job AJ_1 with a name that is too long"),
+        (offer_frame(job("AJ_1", agent_name="x" * (MAX_NAME + 1))), "job AJ_1 with a name that is too long"),
         (offer_frame(job("AJ_1", type=9)), "job AJ_1 of unknown type 9"),
         (assignment_frame(agent.Job()), "a job without a usable id"),
         (assignment_frame(job("AJ_1"), token=""), "an assignment of AJ_1 without a token"),
@@ -149,7 +151,9 @@ def test_no_damage_to_a_message_raises(data: bytes, draw: st.DataObject) -> None
 
 
 def test_a_registration_says_who_we_are_and_what_our_agents_may_do() -> None:
-    message = agent.WorkerMessage.FromString(encode(SendRegister(Registration("reception", "blue", "participant"))))
+    message = agent.WorkerMessage.FromString(
+        encode(SendRegister(Registration("reception", "blue", "participant", "canary")))
+    )
     permissions = models.ParticipantPermission(
         can_subscribe=True, can_publish=True, can_publish_data=True, can_update_metadata=True, agent=True
     )
@@ -158,6 +162,7 @@ def test_a_registration_says_who_we_are_and_what_our_agents_may_do() -> None:
         version=__version__,
         agent_name="reception",
         namespace="blue",
+        deployment="canary",
         allowed_permissions=permissions,
     )
 

@@ -23,6 +23,7 @@ from greenroom.server.events import (
     End,
     Event,
     GiveUp,
+    JobRecovered,
     JobStatusReported,
     LinkLost,
     LinkOpened,
@@ -225,9 +226,43 @@ def test_an_answer_that_the_link_did_not_outlive_frees_its_slot(loss: Event) -> 
     machine.handle(OfferReceived(offer()), 1.0)
     machine.handle(OfferReceived(offer("AJ_2")), 1.0)
     machine.handle(loss, 1.0)
-    gone = GiveUp("AJ_1", "the link was lost before the answer")
+    gone = GiveUp("AJ_1", "accepted too late")
     assert machine.handle(OfferAnswered("AJ_1", YES), 1.0) == [gone]
     assert machine.handle(OfferAnswered("AJ_2", Refusal("busy")), 1.0) == []
+
+
+def test_an_answer_may_take_its_time_and_others_pass_it_by() -> None:
+    machine = registered()
+    machine.handle(OfferReceived(offer()), 1.0)
+    machine.handle(OfferReceived(offer("AJ_2")), 1.1)
+    assert machine.handle(OfferAnswered("AJ_2", YES), 1.1) == [SendAvailability("AJ_2", YES)]
+    assert machine.deadline() == 3.0
+    assert machine.handle(OfferAnswered("AJ_1", YES), 2.9) == [SendAvailability("AJ_1", YES)]
+    assert isinstance(machine.handle(assigned(), 3.0)[0], Start)
+
+
+@pytest.mark.parametrize(
+    ("late", "then"), [(YES, [GiveUp("AJ_1", "accepted too late")]), (Refusal("no"), [])], ids=["yes", "no"]
+)
+def test_what_is_undecided_is_refused_while_the_server_listens(late: Answer, then: list[Command]) -> None:
+    machine = registered()
+    machine.handle(OfferReceived(offer()), 1.0)
+    undecided = [SendAvailability("AJ_1", Refusal("undecided"))]
+    assert machine.handle(Tick(), 3.0) == undecided
+    # Offered again before the answer has come: it must not be taken for an answer to this.
+    assert machine.handle(OfferReceived(offer()), 3.5) == undecided
+    assert machine.handle(OfferAnswered("AJ_1", late), 4.0) == then
+    assert machine.handle(OfferReceived(offer()), 4.5) == [Decide(offer())]
+
+
+def test_an_offer_that_is_decided_during_a_drain_is_refused() -> None:
+    machine = registered()
+    for job_id in ("AJ_1", "AJ_2"):
+        machine.handle(OfferReceived(offer(job_id)), 1.0)
+    machine.handle(DrainAsked(), 1.1)
+    refused, no = SendAvailability("AJ_1", Refusal("draining")), Refusal("busy")
+    assert machine.handle(OfferAnswered("AJ_1", YES), 1.2) == [refused, GiveUp("AJ_1", "drains since the offer")]
+    assert machine.handle(OfferAnswered("AJ_2", no), 1.2) == [SendAvailability("AJ_2", no)]
 
 
 # ── assignments ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,11 +317,74 @@ def test_accepted_offers_die_with_the_link(loss: Event) -> None:
 # ── terminations and job status ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_termination_ends_a_running_job_once() -> None:
+END = End("AJ_1", "terminated by the server")
+REPLACED = Drop("AJ_1 was terminated for the participant that was replaced", replaced=True)
+
+
+def test_a_termination_ends_a_running_job_once_when_the_link_outlives_it() -> None:
     machine = running()
-    assert machine.handle(Terminated("AJ_1"), 2.0) == [End("AJ_1", "terminated by the server")]
+    assert machine.handle(Terminated("AJ_1"), 2.0) == []
+    assert machine.deadline() == 2.3
     assert machine.handle(Terminated("AJ_1"), 2.1) == [Drop("AJ_1 was terminated, which does not run here")]
-    assert machine.handle(JobStatusReported("AJ_1", "success"), 2.2) == [Unsent("AJ_1", "success")]
+    assert machine.handle(JobStatusReported("AJ_1", "running"), 2.2) == [Unsent("AJ_1", "running")]
+    assert machine.handle(Tick(), 2.3) == [END]
+    assert machine.handle(JobStatusReported("AJ_1", "success"), 2.4) == [Unsent("AJ_1", "success")]
+
+
+def test_a_termination_that_the_link_does_not_outlive_was_a_server_that_stopped() -> None:
+    machine = running()
+    machine.handle(Terminated("AJ_1"), 2.0)
+    reason = "AJ_1 was terminated, and then the link was lost: closed by the server"
+    lost = machine.handle(LinkLost("closed by the server"), 2.02)
+    assert lost == [Drop(reason), Announce(LinkState.OPENING)]
+    assert machine.deadline() is None
+    machine.handle(LinkOpened(), 2.1)
+    machine.handle(Registered("AW_2"), 2.1)
+    assert END not in [command for _, command in play(machine, (9.0, CapacityChanged(4, 4)))]
+
+
+def test_a_job_that_ends_while_its_termination_settles_is_not_ended_again() -> None:
+    machine = running()
+    machine.handle(Terminated("AJ_1"), 2.0)
+    assert machine.handle(JobStatusReported("AJ_1", "success"), 2.1) == [Unsent("AJ_1", "success")]
+    assert END not in [command for _, command in play(machine, (4.0, CapacityChanged(4, 4)))]
+
+
+def test_leaving_the_server_ends_what_it_had_terminated() -> None:
+    machine = running()
+    machine.handle(Terminated("AJ_1"), 2.0)
+    assert machine.handle(CloseAsked(), 2.1) == [END, DropLink("closed"), Announce(LinkState.CLOSED)]
+
+
+def test_the_termination_of_a_participant_that_was_replaced_ends_nothing() -> None:
+    machine = running()
+    assert machine.handle(JobRecovered("AJ_1"), 2.0) == []
+    assert machine.handle(JobRecovered("AJ_1"), 2.1) == []
+    # Until the server has ended the job it listens, should the replacement not come off.
+    assert machine.owns("AJ_1")
+    assert machine.handle(Terminated("AJ_1"), 2.2) == [REPLACED]
+    assert not machine.owns("AJ_1")
+    assert machine.handle(JobStatusReported("AJ_1", "success"), 4.0) == [Unsent("AJ_1", "success")]
+
+
+def test_a_job_that_was_terminated_before_its_recovery_was_known_lives_on() -> None:
+    machine = running()
+    machine.handle(Terminated("AJ_1"), 2.0)
+    assert machine.handle(JobRecovered("AJ_1"), 2.2) == [REPLACED]
+    assert END not in [command for _, command in play(machine, (4.0, CapacityChanged(4, 4)))]
+
+
+def test_a_recovered_job_can_still_be_reported_failed() -> None:
+    machine = running()
+    machine.handle(JobRecovered("AJ_1"), 2.0)
+    failed = JobStatusReported("AJ_1", "failed", "gone")
+    assert machine.handle(failed, 2.1) == [SendJobStatus("AJ_1", "failed", "gone")]
+    assert machine.handle(Terminated("AJ_1"), 2.2) == [Drop("AJ_1 was terminated, which does not run here")]
+
+
+@pytest.mark.parametrize("machine", [registered(), opening(), accepted()])
+def test_the_recovery_of_a_job_that_is_not_the_links_means_nothing(machine: WorkerProtocol) -> None:
+    assert machine.handle(JobRecovered("AJ_1"), 2.0) == []
 
 
 def test_a_termination_before_the_assignment_gives_the_job_up() -> None:

@@ -37,12 +37,15 @@ from greenroom.server.events import (
 )
 from greenroom.version import __version__
 
-__all__ = ["MAX_ID", "Outgoing", "decode", "encode"]
+__all__ = ["MAX_ID", "MAX_NAME", "Outgoing", "decode", "encode"]
 
 Outgoing: TypeAlias = SendRegister | SendAvailability | SendWorkerStatus | SendJobStatus | SendPing
 
 MAX_ID: Final = 256
 """Characters in a job's id; the server's have about 15. Ids are kept and logged, so a server cannot make them large."""
+
+MAX_NAME: Final = 4096
+"""Characters in the name of a room, an agent or a participant: what the server allows is less, or unlimited."""
 
 _JOB_TYPES: Final[dict[JobType, agent.JobType]] = {
     "room": agent.JobType.JT_ROOM,
@@ -96,6 +99,7 @@ def _register(command: SendRegister) -> agent.RegisterWorkerRequest:
         version=__version__,
         agent_name=registration.agent_name,
         namespace=registration.namespace or None,
+        deployment=registration.deployment,
         allowed_permissions=models.ParticipantPermission(
             can_subscribe=True, can_publish=True, can_publish_data=True, can_update_metadata=True, agent=True
         ),
@@ -119,7 +123,8 @@ def _availability(command: SendAvailability) -> agent.AvailabilityResponse:
 
 def _registered(message: agent.ServerMessage) -> RemoteEvent:
     response = message.register
-    return Registered(response.worker_id, response.server_info.version, response.server_info.node_id)
+    info = response.server_info
+    return Registered(response.worker_id[:MAX_ID], info.version[:MAX_ID], info.node_id[:MAX_ID])
 
 
 def _offered(message: agent.ServerMessage) -> RemoteEvent:
@@ -163,6 +168,9 @@ def _offer(job: agent.Job) -> Offer | Malformed:
         return Malformed(f"job {job.id} of unknown type {int(job.type)}")
     if not job.room.name:
         return Malformed(f"job {job.id} without a room")
+    names = (job.room.name, job.room.sid, job.agent_name, job.dispatch_id, job.participant.identity)
+    if max(map(len, names)) > MAX_NAME:
+        return Malformed(f"job {job.id} with a name that is too long")
     return Offer(
         id=job.id,
         job_type=job_type,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-import aiohttp
 from livekit.api.access_token import AccessToken, VideoGrants
-from livekit.api.livekit_api import LiveKitAPI
-from livekit.api.twirp_client import TwirpError
-from livekit.protocol.agent_dispatch import CreateAgentDispatchRequest, RoomAgentDispatch
+from livekit.protocol.agent_dispatch import RoomAgentDispatch
 from livekit.protocol.room import RoomConfiguration
 
-from greenroom.errors import LinkLost, Rejected, ServerError
+from greenroom.server.api import ServerApi
+from greenroom.server.sightings import DispatchSeen
 from greenroom.settings import ServerSettings
 
 __all__ = ["create_dispatch", "mint_user_token"]
@@ -50,13 +48,5 @@ async def create_dispatch(settings: ServerSettings, *, room: str, agent_name: st
     a worker is there, and does not keep it for one that comes later. Raises ``Rejected`` when the credentials are
     refused, ``LinkLost`` when the server cannot be reached, ``ServerError`` for what else it answers.
     """
-    request = CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
-    async with LiveKitAPI(settings.url, settings.api_key, settings.api_secret) as api:
-        try:
-            dispatch = await api.agent_dispatch.create_dispatch(request)
-        except TwirpError as error:
-            kind = Rejected if error.status in (401, 403) else ServerError
-            raise kind(f"no dispatch of {agent_name!r}: {error.message} (HTTP {error.status})") from None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise LinkLost(f"no dispatch of {agent_name!r}: {type(error).__name__}: {error}") from None
-    return dispatch.id
+    async with ServerApi(settings) as api:
+        return await api.create_dispatch(DispatchSeen(id="", agent_name=agent_name, room=room, metadata=metadata))

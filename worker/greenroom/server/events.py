@@ -29,6 +29,7 @@ __all__ = [
     "End",
     "Event",
     "GiveUp",
+    "JobRecovered",
     "JobStatus",
     "JobStatusReported",
     "JobType",
@@ -79,11 +80,15 @@ class LinkState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What the server routes jobs by. One registration has one job type and one socket."""
+    """What the server routes jobs by. One registration has one job type and one socket.
+
+    A dispatch for ``deployment`` reaches only workers that registered with the same one.
+    """
 
     agent_name: str = ""
     namespace: str = ""
     job_type: JobType = "room"
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +238,13 @@ class JobStatusReported:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRecovered:
+    """The job goes on as another participant of the same identity, or will: the server ends it for the old one."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """Take no more jobs, for good."""
 
@@ -255,6 +267,7 @@ Event: TypeAlias = (
     | OfferAnswered
     | CapacityChanged
     | JobStatusReported
+    | JobRecovered
     | DrainAsked
     | CloseAsked
     | Tick
@@ -313,7 +326,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Decide:
-    """Take a decision at once, without waiting for anything, and feed ``OfferAnswered``."""
+    """Take a decision and feed ``OfferAnswered``: exactly once, and at once if it can be."""
 
     offer: Offer
 
@@ -351,9 +364,13 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The server sent something that has no meaning here. Count it, log it, go on."""
+    """The server sent something that has no meaning here. Count it, log it, go on.
+
+    ``replaced``: it ended a participant of ours whose place another one has taken, which is as it should be.
+    """
 
     reason: str
+    replaced: bool = False
 
 
 Command: TypeAlias = (

@@ -1,7 +1,8 @@
 """One registration's websocket to the media server: the thin shell around ``WorkerProtocol``.
 
 A ``Link`` connects, registers, and connects again for as long as it is wanted. Whatever the machine commands is
-performed at once; nothing is awaited between the receipt of an offer and the writing of its answer.
+performed at once; nothing is awaited between the receipt of an offer and the writing of its answer, unless whoever
+decides asks for time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -38,6 +39,7 @@ from greenroom.server.events import (
     End,
     Event,
     GiveUp,
+    JobRecovered,
     JobStatus,
     JobStatusReported,
     LinkLost,
@@ -105,9 +107,13 @@ def mint_worker_token(settings: ServerSettings) -> str:
 class Link:
     """One registration, kept alive. Made on the running loop, and run once.
 
-    ``decide`` answers an offer, at once and without waiting; ``start`` takes an assigned job; ``end`` hears (job id,
-    reason) that the server ended one; ``give_up`` hears the id of a job that ``decide`` accepted and that will not
-    come; ``on_state`` hears each change of state. All are called on the loop and must return at once.
+    ``decide`` answers an offer, or returns what is awaited for the answer; ``start`` takes an assigned job; ``end``
+    hears (job id, reason) that the server ended one; ``give_up`` hears the id of a job that ``decide`` accepted and
+    that will not come; ``on_state`` hears each change of state; ``on_refused`` hears (job id, reason) of each offer
+    that was refused, here or by ``decide``. All are called on the loop and must return at once.
+
+    What ``decide`` returns to be awaited is cancelled when it takes longer than the server listens, and when ``run``
+    is left; then it has to give back by itself what it holds for the job.
     """
 
     def __init__(
@@ -115,17 +121,20 @@ class Link:
         settings: ServerSettings,
         registration: Registration,
         *,
-        decide: Callable[[Offer], Answer],
+        decide: Callable[[Offer], Answer | Awaitable[Answer]],
         start: Callable[[Assignment], None],
         end: Callable[[str, str], None],
         give_up: Callable[[str], None],
         on_state: Callable[[LinkState], None],
+        on_refused: Callable[[str, str], None] | None = None,
         assignment_timeout: float = 5.0,
         delays: Callable[[], Iterator[float]] | None = None,
     ) -> None:
         self.registration = registration
         self.dropped = 0
         """How many messages of the server had no meaning."""
+        self.terminations_dropped = 0
+        """How many terminations were of a participant whose place another one of ours has taken."""
         self._settings = settings
         self._url = agent_url(settings.url)
         self._decide = decide
@@ -133,6 +142,8 @@ class Link:
         self._end = end
         self._give_up = give_up
         self._on_state = on_state
+        self._on_refused = on_refused
+        self._deciding: dict[str, asyncio.Task[Answer]] = {}
         self._delays = delays or (lambda: backoff(settings.backoff_max))
         timing = Timing(
             register=settings.ping_timeout,
@@ -169,6 +180,12 @@ class Link:
         return registered.worker_id if registered is not None else ""
 
     @property
+    def server_version(self) -> str:
+        """What the server says it is, on the present link; empty while not registered."""
+        registered = self._protocol.registered
+        return registered.server_version if registered is not None else ""
+
+    @property
     def round_trip(self) -> float | None:
         """Seconds that the last ping took to the server and back, if one was answered on the present link."""
         return self._protocol.round_trip
@@ -190,6 +207,7 @@ class Link:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
                 await self._keep_alive(session)
         finally:
+            await self._stop_deciding()
             self._driver.close()
             self._stopped.set()
 
@@ -203,9 +221,21 @@ class Link:
         Returns whether it was sent: a job can be reported only on the link that it was assigned on, as long as that
         lives and the server has not ended the job.
         """
-        owned = self._protocol.owns(job_id)
+        owned = self.owns(job_id)
         self._driver.feed(JobStatusReported(job_id, status, error))
         return owned
+
+    def owns(self, job_id: str) -> bool:
+        """Whether a report on this job would reach the server."""
+        return self._protocol.owns(job_id)
+
+    def recovered(self, job_id: str) -> None:
+        """Say that a job's place in the room is, or will be, taken by another participant of the same identity.
+
+        The server's next termination of the job is about the old participant and is dropped; ``end`` does not hear of
+        it, nor of the job again. Nothing happens for a job that does not run on the present link.
+        """
+        self._driver.feed(JobRecovered(job_id))
 
     def drain(self) -> None:
         """Take no more jobs, for good; those that run can still be reported."""
@@ -330,13 +360,47 @@ class Link:
         while self._outbox:
             await socket.send_bytes(self._outbox.popleft())
 
+    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin_deciding(self, job_id: str, answer: Awaitable[Answer]) -> None:
+        task = asyncio.ensure_future(_awaited(answer))
+        self._deciding[job_id] = task
+        task.add_done_callback(lambda task: self._decided(job_id, task))
+
+    def _decided(self, job_id: str, task: asyncio.Task[Answer]) -> None:
+        del self._deciding[job_id]
+        if task.cancelled():
+            self._driver.feed(OfferAnswered(job_id, Refusal("cancelled")))
+        elif (error := task.exception()) is not None:
+            self._driver.feed(OfferAnswered(job_id, Refusal("failed")))
+            self._fail(error)
+        else:
+            self._driver.feed(OfferAnswered(job_id, task.result()))
+
+    def _fail(self, error: BaseException) -> None:
+        """A failure of our own ends ``run`` with it, as it would had nobody waited."""
+        if self._dropped_link is None or self._dropped_link.done():
+            self._log.error("decision failed", exc_info=error)
+        else:
+            self._dropped_link.set_exception(error)
+
+    async def _stop_deciding(self) -> None:
+        tasks = list(self._deciding.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _perform(self, command: Command) -> None:
         match command:
             case Decide(offer=offer):
                 self._log.debug("offer received", job=offer.id, room=offer.room)
-                self._driver.feed(OfferAnswered(offer.id, self._decide(offer)))
+                answer = self._decide(offer)
+                if isinstance(answer, Acceptance | Refusal):
+                    self._driver.feed(OfferAnswered(offer.id, answer))
+                else:
+                    self._begin_deciding(offer.id, answer)
             case Start(assignment=assignment):
                 offer = assignment.offer
                 self._log.info("job assigned", job=offer.id, room=offer.room, room_sid=offer.room_sid)
@@ -354,21 +418,28 @@ class Link:
                     self._dropped_link.set_result(reason)
             case Unsent(job_id=job_id, status=status):
                 self._log.info("job status not sent", job=job_id, status=status)
+            case Drop(reason=reason, replaced=True):
+                self.terminations_dropped += 1
+                self._log.info("termination dropped", reason=reason)
             case Drop(reason=reason):
                 self.dropped += 1
                 self._log.warning("message dropped", reason=reason)
             case _:
                 if isinstance(command, SendAvailability):
-                    self._log_answer(command)
+                    self._answered(command)
                 self._outbox.append(encode(command))
                 self._unwritten.set()
 
-    def _log_answer(self, command: SendAvailability) -> None:
+    def _answered(self, command: SendAvailability) -> None:
+        if (undecided := self._deciding.get(command.job_id)) is not None:
+            undecided.cancel()  # the machine did not wait for it
         match command.answer:
             case Acceptance(identity=identity):
                 self._log.info("offer accepted", job=command.job_id, identity=identity)
             case Refusal(reason=reason):
                 self._log.info("offer refused", job=command.job_id, reason=reason)
+                if self._on_refused is not None:
+                    self._on_refused(command.job_id, reason)
 
     def _announce(self, state: LinkState) -> None:
         if state is LinkState.REGISTERED and (registered := self._protocol.registered) is not None:
@@ -384,6 +455,10 @@ class Link:
             if self._connecting is not None:
                 self._connecting.reschedule(0.0)
         self._on_state(state)
+
+
+async def _awaited(answer: Awaitable[Answer]) -> Answer:
+    return await answer
 
 
 def _describe(error: BaseException) -> str:

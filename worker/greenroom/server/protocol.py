@@ -3,9 +3,11 @@
 The rules, in words; ``TRANSITIONS`` below holds them as data, and the machine runs on that table.
 
 - A worker registers as soon as its link is open. A server that does not confirm within ``Timing.register`` is left.
-- Every offer is answered in the ``handle`` chain that received it. ``Decide`` is performed at once and comes back as
-  ``OfferAnswered``; offers that meet a full or draining worker are refused without asking anybody. A refusal lets the
-  server ask another worker. An offer that comes twice gets the same answer twice.
+- ``Decide`` comes back as ``OfferAnswered``: in the same ``handle`` chain where nothing has to be waited for, else
+  within ``Timing.decision``; an offer that is undecided then is refused, while the server still listens. An acceptance
+  that comes after that, or to a worker that drains meanwhile, or whose link has gone, is given up. Offers that meet a
+  full or draining worker are refused without asking anybody. A refusal lets the server ask another worker. An offer
+  that comes twice gets the same answer twice.
 - The server gives a job about three seconds from offer to answer, then drops it without a word. So an accepted offer
   whose assignment does not come within ``Timing.assignment`` is given up, and its slot is free again. An assignment
   that nobody waits for is reported as failed: the server would believe for ever that the job runs.
@@ -16,6 +18,10 @@ The rules, in words; ``TRANSITIONS`` below holds them as data, and the machine r
   link whose pong does not come within ``Timing.ping_timeout`` is dropped.
 - A job belongs to the link that it was assigned on. When that is lost the job runs on, but no later link can report
   it: the server keeps nothing of the old one. Accepted offers that were not assigned yet die with the link.
+- A server that is forced to stop ends every job, and 20 ms later its sockets die; the calls can go on once it is back.
+  So a termination counts only when the link has outlived it by ``Timing.settle``.
+- A job that was recovered, or whose client has connected anew, is another participant of the same identity. The server
+  ends the job for the old one, so that one termination is dropped. It hears nothing of the job afterwards.
 - Draining ends with the link: there is nothing that a new one could be told.
 - What the server sends out of turn is dropped and counted. What the shell feeds out of turn is our bug and raises
   ``LocalProtocolError``.
@@ -43,6 +49,7 @@ from greenroom.server.events import (
     End,
     Event,
     GiveUp,
+    JobRecovered,
     JobStatusReported,
     LinkLost,
     LinkOpened,
@@ -102,7 +109,23 @@ class AssignmentOverdue:
     job_id: str
 
 
-Timer: TypeAlias = RegisterOverdue | PingDue | PongOverdue | StatusDue | AssignmentOverdue
+@dataclass(frozen=True, slots=True)
+class DecisionOverdue:
+    """Whether an offer is accepted was not decided in time."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationSettled:
+    """The link has outlived a termination."""
+
+    job_id: str
+
+
+Timer: TypeAlias = (
+    RegisterOverdue | PingDue | PongOverdue | StatusDue | AssignmentOverdue | DecisionOverdue | TerminationSettled
+)
 
 _OPENING, _REGISTERING, _REGISTERED, _DRAINING, _CLOSED = LinkState
 _IDLE = (_OPENING, _CLOSED)
@@ -128,11 +151,15 @@ _ROWS: Final[tuple[tuple[tuple[LinkState, ...], type, LinkState | None, str], ..
     ((_REGISTERING,), RegisterOverdue, _OPENING, "drop the link"),
     ((_REGISTERED,), OfferReceived, None, "refuse when full; repeat an answer already given; else decide"),
     ((_DRAINING,), OfferReceived, None, "refuse; repeat an answer already given"),
-    (_WORKING, OfferAnswered, None, "send the answer; wait for the assignment of an accepted offer"),
+    ((_REGISTERED,), OfferAnswered, None, "send the answer, unless it is late; wait for the assignment if accepted"),
+    ((_DRAINING,), OfferAnswered, None, "refuse, and give an accepted offer up"),
+    (_WORKING, DecisionOverdue, None, "refuse"),
     ((*_IDLE, _REGISTERING), OfferAnswered, None, "the link has gone meanwhile: give an accepted offer up"),
     (_WORKING, Assigned, None, "start an awaited job; drop any other and report it failed"),
     (_WORKING, AssignmentOverdue, None, "give the job up"),
-    (_WORKING, Terminated, None, "end a running job; give up an awaited one; drop any other"),
+    (_WORKING, Terminated, None, "let it settle for a running job; give up an awaited one; drop any other"),
+    (_WORKING, TerminationSettled, None, "end the job"),
+    (_ANY, JobRecovered, None, "drop what terminates the job for the participant that was replaced"),
     (_ANY, JobStatusReported, None, "send it for a job of this link, whose end frees its id; else say it was not sent"),
     (_WORKING, CapacityChanged, None, "tell the load if it has changed"),
     ((*_IDLE, _REGISTERING), CapacityChanged, None, "keep it for the registration"),
@@ -149,9 +176,12 @@ _ROWS: Final[tuple[tuple[tuple[LinkState, ...], type, LinkState | None, str], ..
     ((_REGISTERING, _REGISTERED), LinkLost, _OPENING, "give up what was accepted and not assigned"),
     ((_DRAINING,), LinkLost, _CLOSED, "give up what was accepted and not assigned"),
     (_IDLE, LinkLost, None, "already given up"),
-    (_LINKED, CloseAsked, _CLOSED, "drop the link; give up what was accepted and not assigned"),
+    (_LINKED, CloseAsked, _CLOSED, "end what was terminated; drop the link; give up what was not assigned"),
     (_IDLE, CloseAsked, _CLOSED, "there is no link to drop"),
 )
+
+_UNDECIDED: Final = Refusal("undecided")
+_TERMINATED: Final = "terminated by the server"
 
 TRANSITIONS: Final = tuple(
     Transition(state, event, next_ or state, rule) for states, event, next_, rule in _ROWS for state in states
@@ -165,7 +195,9 @@ class Timing:
     """How long the line's steps may take, in seconds."""
 
     register: float = 10.0
+    decision: float = 2.0
     assignment: float = 5.0
+    settle: float = 0.3
     ping_interval: float = 5.0
     ping_timeout: float = 10.0
     keepalive: float = 10.0
@@ -176,6 +208,10 @@ def load_of(*, free: int, total: int, target_load: float) -> float:
     if free == 0:
         return 1.0
     return target_load * LOAD_MARGIN * (total - free) / total
+
+
+def _replaced(job_id: str) -> str:
+    return f"{job_id} was terminated for the participant that was replaced"
 
 
 class WorkerProtocol:
@@ -202,6 +238,8 @@ class WorkerProtocol:
         self._orphaned: set[str] = set()
         self._awaited: dict[str, Acceptance] = {}
         self._running: dict[str, Acceptance] = {}
+        self._recovered: set[str] = set()
+        self._settling: set[str] = set()
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             LinkOpened: self._on_link_opened,
             LinkLost: self._on_link_lost,
@@ -211,7 +249,10 @@ class WorkerProtocol:
             OfferAnswered: self._on_answer,
             Assigned: self._on_assigned,
             AssignmentOverdue: self._on_assignment_overdue,
+            DecisionOverdue: self._on_decision_overdue,
             Terminated: self._on_terminated,
+            TerminationSettled: self._on_termination_settled,
+            JobRecovered: self._on_recovered,
             JobStatusReported: self._on_job_status,
             CapacityChanged: self._on_capacity,
             StatusDue: self._on_status_due,
@@ -285,18 +326,20 @@ class WorkerProtocol:
         """Drop the link if there is one. While there is, a timer runs: for the registration, or for the status."""
         if not self._timers:
             return []
-        return [DropLink(reason), *self._forget(f"the link was {reason}")]
+        # Leaving is our own doing: it is no sign that the server did not mean it.
+        ended: list[Command] = [End(job_id, _TERMINATED) for job_id in sorted(self._settling)]
+        self._settling.clear()
+        return [*ended, DropLink(reason), *self._forget(f"the link was {reason}")]
 
     def _forget(self, reason: str) -> list[Command]:
         """End all that belonged to the link."""
-        given_up: list[Command] = [GiveUp(job_id, reason) for job_id in self._awaited]
+        commands: list[Command] = [GiveUp(job_id, reason) for job_id in self._awaited]
+        commands += [Drop(f"{job_id} was terminated, and then {reason}") for job_id in sorted(self._settling)]
         self._orphaned |= self._deciding
-        self._deciding.clear()
-        self._awaited.clear()
-        self._running.clear()
-        self._timers.clear()
+        for kept in (self._deciding, self._awaited, self._running, self._recovered, self._settling, self._timers):
+            kept.clear()
         self._told = self.registered = self.round_trip = None
-        return given_up
+        return commands
 
     # ── is the server there ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -354,21 +397,34 @@ class WorkerProtocol:
             return [SendAvailability(job_id, Refusal("draining"))]
         if self._free == 0:
             return [SendAvailability(job_id, Refusal("full"))]
+        if job_id in self._orphaned:
+            # The answer to the first offer is still to come; it could not be told from one to this offer.
+            return [SendAvailability(job_id, _UNDECIDED)]
         self._deciding.add(job_id)
+        self._timers[DecisionOverdue(job_id)] = now + self._timing.decision
         return [Decide(event.offer)]
 
     def _on_answer(self, event: OfferAnswered, now: float) -> list[Command]:
         job_id, answer = event.job_id, event.answer
-        if job_id in self._deciding:
-            self._deciding.discard(job_id)
-            if isinstance(answer, Acceptance):
-                self._awaited[job_id] = answer
-                self._timers[AssignmentOverdue(job_id)] = now + self._timing.assignment
-            return [SendAvailability(job_id, answer)]
-        if job_id not in self._orphaned:
+        accepted = isinstance(answer, Acceptance)
+        if job_id in self._orphaned:
+            self._orphaned.discard(job_id)
+            return [GiveUp(job_id, "accepted too late")] if accepted else []
+        if job_id not in self._deciding:
             raise LocalProtocolError(f"worker protocol: an answer for {job_id}, which was not offered")
-        self._orphaned.discard(job_id)
-        return [GiveUp(job_id, "the link was lost before the answer")] if isinstance(answer, Acceptance) else []
+        self._deciding.discard(job_id)
+        del self._timers[DecisionOverdue(job_id)]
+        if accepted and self.state is LinkState.DRAINING:
+            return [SendAvailability(job_id, Refusal("draining")), GiveUp(job_id, "drains since the offer")]
+        if isinstance(answer, Acceptance):
+            self._awaited[job_id] = answer
+            self._timers[AssignmentOverdue(job_id)] = now + self._timing.assignment
+        return [SendAvailability(job_id, answer)]
+
+    def _on_decision_overdue(self, event: DecisionOverdue, now: float) -> list[Command]:
+        self._deciding.discard(event.job_id)
+        self._orphaned.add(event.job_id)
+        return [SendAvailability(event.job_id, _UNDECIDED)]
 
     def _on_assigned(self, event: Assigned, now: float) -> list[Command]:
         job_id = event.offer.id
@@ -391,17 +447,42 @@ class WorkerProtocol:
         return [GiveUp(event.job_id, f"no assignment within {self._timing.assignment:g} s")]
 
     def _on_terminated(self, event: Terminated, now: float) -> list[Command]:
-        job_id, reason = event.job_id, "terminated by the server"
+        job_id = event.job_id
         if self._running.pop(job_id, None) is not None:
-            return [End(job_id, reason)]
+            if job_id in self._recovered:
+                self._recovered.discard(job_id)
+                return [Drop(_replaced(job_id), replaced=True)]
+            self._settling.add(job_id)
+            self._timers[TerminationSettled(job_id)] = now + self._timing.settle
+            return []
         if self._awaited.pop(job_id, None) is not None:
             del self._timers[AssignmentOverdue(job_id)]
-            return [GiveUp(job_id, reason)]
+            return [GiveUp(job_id, _TERMINATED)]
         return [Drop(f"{job_id} was terminated, which does not run here")]
 
+    def _on_termination_settled(self, event: TerminationSettled, now: float) -> list[Command]:
+        self._settling.discard(event.job_id)
+        return [End(event.job_id, _TERMINATED)]
+
+    def _on_recovered(self, event: JobRecovered, now: float) -> list[Command]:
+        if event.job_id in self._settling:
+            self._unsettle(event.job_id)
+            return [Drop(_replaced(event.job_id), replaced=True)]
+        if event.job_id in self._running:
+            self._recovered.add(event.job_id)
+        return []
+
+    def _unsettle(self, job_id: str) -> None:
+        if job_id in self._settling:
+            self._settling.discard(job_id)
+            del self._timers[TerminationSettled(job_id)]
+
     def _on_job_status(self, event: JobStatusReported, now: float) -> list[Command]:
+        if event.status != "running":
+            self._unsettle(event.job_id)
         if not self.owns(event.job_id):
             return [Unsent(event.job_id, event.status)]
         if event.status != "running":
             del self._running[event.job_id]
+            self._recovered.discard(event.job_id)
         return [SendJobStatus(event.job_id, event.status, event.error)]
