@@ -10,11 +10,12 @@ from typing import Any
 
 from greenroom.jobs.bench import Warmth
 from greenroom.jobs.events import Outcome
-from greenroom.jobs.ipc import JobInfo
+from greenroom.jobs.ipc import JobInfo, Measured, RoomChanged
 from greenroom.jobs.lifecycle import State
+from greenroom.jobs.listener import Listener
 from greenroom.jobs.pool import Pool
 from greenroom.jobs.process import JobProcess
-from greenroom.settings import AgentSettings, Deadlines, ServerSettings, Settings, WorkerSettings
+from greenroom.settings import AgentSettings, Deadlines, RecoverySettings, ServerSettings, Settings, WorkerSettings
 
 RUNNER = "tests.jobs.runners:Runner"
 PATIENCE = 30.0
@@ -29,10 +30,11 @@ def deadlines(**changes: float) -> Deadlines:
     return Deadlines(**(usual | {"terminate": 10} | changes))
 
 
-def settings(*agents: str, limits: Deadlines | None = None, **worker: Any) -> Settings:
+def settings(*agents: str, limits: Deadlines | None = None, attempts: int = 0, **worker: Any) -> Settings:
+    recovery = RecoverySettings(attempts=attempts)
     return Settings(
         server=ServerSettings(url="ws://localhost", api_key="key", api_secret="secret"),
-        agents=tuple(AgentSettings(name=name) for name in agents or ("host",)),
+        agents=tuple(AgentSettings(name=name, recovery=recovery) for name in agents or ("host",)),
         worker=WorkerSettings(deadlines=limits or deadlines(), **{"warm": 1, **worker}),
     )
 
@@ -53,22 +55,26 @@ def job(metadata: str = "", *, agent: str = "host", **attributes: str) -> JobInf
 
 
 class GreenRoom:
-    """A pool whose callbacks are remembered. Answers each ``on_leaving`` with ``may_leave`` unless ``mute``."""
+    """A pool's owner that remembers all it is told. Answers each ``leaving`` with ``may_leave`` unless ``mute``."""
 
-    def __init__(self, run_dir: Path, what: Settings | None = None, *, adopt: bool = False, **options: Any) -> None:
+    def __init__(self, run_dir: Path, what: Settings | None = None, *, apart: bool = False, **options: Any) -> None:
         self.mute = False
         self.errors: dict[str, str] = {}
         self.outcomes: dict[str, Outcome] = {}
-        self.adopted: list[JobInfo] = []
+        self.adoptions: list[JobInfo] = []
+        self.resumed: list[tuple[JobInfo, Outcome]] = []
+        self.in_room: list[JobInfo] = []
+        self.changes: list[tuple[str, RoomChanged]] = []
+        self.measures: list[Measured] = []
+        self.boots: list[tuple[str, str]] = []
+        self.recycles = 0
         self.shown: dict[str, Warmth] = {}
         self._news = asyncio.Event()
+        self.listener = Listener(run_dir, apart=apart)
         self.pool = Pool(
             what or settings(),
-            run_dir=run_dir,
-            on_leaving=self._leaving,
-            on_finished=self._finished,
-            on_warm_changed=self._warm_changed,
-            on_adopted=self._adopted if adopt else None,
+            listener=self.listener,
+            owner=self,
             **({"runner": RUNNER, "preload": ()} | options),
         )
 
@@ -92,39 +98,69 @@ class GreenRoom:
         await self.until(lambda: self.state(info) is State.RUNNING)
         return self.process(info)
 
-    async def finished(self, info: JobInfo) -> Outcome:
+    async def over(self, info: JobInfo) -> Outcome:
         await self.until(lambda: info.id in self.outcomes)
         assert info.id in self.errors
         return self.outcomes[info.id]
 
     def process(self, info: JobInfo) -> JobProcess:
-        return self.pool._jobs[info.id]
+        call = self.pool.calls.get(info.id)
+        assert call is not None
+        assert call.process is not None
+        return call.process
 
     def state(self, info: JobInfo) -> State | None:
-        process = self.pool._jobs.get(info.id)
-        return None if process is None else process.state
+        call = self.pool.calls.get(info.id)
+        return None if call is None or call.process is None else call.process.state
 
     @property
     def processes(self) -> list[JobProcess]:
         return list(self.pool._processes.values())
 
-    def _leaving(self, job_id: str, error: str) -> None:
+    # The pool's owner.
+
+    def adopted(self, job: JobInfo) -> None:
+        self.adoptions.append(job)
+        self._news.set()
+
+    def joined(self, job: JobInfo) -> None:
+        self.in_room.append(job)
+        self._news.set()
+
+    def recovering(self, job: JobInfo, outcome: Outcome) -> None:
+        assert job.id not in self.errors, "the server was told of a call that goes on"
+        self.resumed.append((job, outcome))
+        self._news.set()
+
+    def room_changed(self, job_id: str, change: RoomChanged) -> None:
+        self.changes.append((job_id, change))
+        self._news.set()
+
+    def measured(self, job: JobInfo, measured: Measured) -> None:
+        self.measures.append(measured)
+        self._news.set()
+
+    def leaving(self, job_id: str, error: str) -> None:
         assert job_id not in self.errors, "told twice"
         self.errors[job_id] = error
         if not self.mute:
             self.pool.may_leave(job_id)
         self._news.set()
 
-    def _finished(self, job_id: str, outcome: Outcome) -> None:
+    def finished(self, job_id: str, outcome: Outcome) -> None:
         assert job_id in self.errors, "finished before the server was told"
         assert job_id not in self.outcomes, "finished twice"
         self.outcomes[job_id] = outcome
         self._news.set()
 
-    def _adopted(self, info: JobInfo) -> None:
-        self.adopted.append(info)
+    def warm_changed(self, warmth: Warmth) -> None:
+        self.shown[warmth.agent] = warmth
         self._news.set()
 
-    def _warm_changed(self, warmth: Warmth) -> None:
-        self.shown[warmth.agent] = warmth
+    def recycled(self, agent: str) -> None:
+        self.recycles += 1
+        self._news.set()
+
+    def booted(self, agent: str, seconds: float, error: str) -> None:
+        self.boots.append((agent, error))
         self._news.set()

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from greenroom.errors import SettingsError
 from greenroom.jobs.control import JobControl
-from greenroom.jobs.ipc import JobInfo
+from greenroom.jobs.ipc import Considered, JobInfo, Measured, RoomChanged
 from greenroom.settings import Settings
 
 
 class Runner:
     ballast = bytearray()
+    considers = False
 
     def boot(self, settings: bytes, agent: str) -> None:
         self.settings = Settings.decode(settings)
@@ -36,9 +37,22 @@ class Runner:
                 self._hang()
             case "mended" if not Path(self.settings.worker.state_dir, "mended").exists():
                 raise RuntimeError("not mended")
+            case "picky":
+                self.considers = True
             case "looping":
                 # Boot runs outside any loop, so the agent's code may use one of its own.
                 asyncio.run(asyncio.sleep(0))
+
+    def consider(self, job: JobInfo) -> Considered:
+        match job.metadata:
+            case "buggy":
+                raise ZeroDivisionError("a bug")
+            case "hangs":
+                self._hang()
+            case "slow":
+                time.sleep(0.6)
+        accepted = job.metadata != "unwanted"
+        return Considered(job.id, accepted, "" if accepted else "not today", identity=job.metadata)
 
     async def run(self, job: JobInfo, control: JobControl) -> None:
         if job.metadata == "never joins":
@@ -46,7 +60,13 @@ class Runner:
             return
         if job.metadata == "stays out":
             raise ConnectionError("the room is locked")
-        control.joined()
+        control.joined(journal=job.attributes.get("journal", ""))
+        attempt = 1 if job.resume is None else job.resume.attempt
+        if attempt <= int(job.attributes.get("crashes", 0)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.resume is not None and job.resume.farewell:
+            await control.leaving("farewell", error="given up")
+            return
         match job.metadata:
             case "short":
                 pass
@@ -69,6 +89,17 @@ class Runner:
                 self.task = asyncio.create_task(self._ignore_cancel())
                 self.thread = threading.Thread(target=time.sleep, args=(3600,))
                 self.thread.start()
+            case "wraps up":
+                said: asyncio.Queue[tuple[float, bool]] = asyncio.Queue()
+                control.on_wrap_up(lambda seconds, last: said.put_nowait((seconds, last)))
+                while not (await said.get())[1]:
+                    control.say(RoomChanged("connected", sid="told"))
+            case "away":
+                control.say(RoomChanged("rejoining"))
+                await control.end_asked.wait()
+            case "measures":
+                control.say(Measured(counted=(("turns", (("kind", "x"),), 2.0),)))
+                await control.end_asked.wait()
             case "reports":
                 await asyncio.to_thread(Path(job.attributes["to"]).write_text, self._facts())
                 await control.end_asked.wait()

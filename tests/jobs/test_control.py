@@ -84,4 +84,4 @@ def test_a_callback_that_raises_stops_no_other(control: JobControl) -> None:
     with capture_logs() as logs:
         control.ask_end("drain", 10.0)
     assert heard == ["drain"]
-    assert [entry["event"] for entry in logs] == ["on_end callback failed"]
+    assert [entry["event"] for entry in logs] == ["callback failed"]

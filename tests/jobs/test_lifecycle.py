@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from signal import SIGKILL, SIGSEGV, SIGTERM, SIGUSR1
 
 import pytest
@@ -9,12 +10,15 @@ from greenroom.jobs.events import (
     Adopted,
     Assigned,
     BootFailed,
+    ConsiderAsked,
+    Considered,
     Dialled,
     Drop,
     EndAsked,
     Ended,
     Event,
     Exited,
+    Finished,
     Joined,
     Leaving,
     LineLost,
@@ -24,6 +28,7 @@ from greenroom.jobs.events import (
     Ready,
     ReportLeaving,
     SendBoot,
+    SendConsider,
     SendEnd,
     SendMayLeave,
     SendPing,
@@ -210,11 +215,33 @@ class TestPings:
         assert life.tick() == (27.5, [Signal(SIGKILL)])
         assert life.end(27.6, -SIGKILL) == (Outcome.UNRESPONSIVE, error, "SIGKILL")
 
-    def test_the_server_is_told_before_the_signal(self) -> None:
+    def test_the_server_hears_nothing_of_a_call_that_may_go_on(self) -> None:
         life = running()
         life.tick()
         life.tick()
+        assert life.tick() == (27.0, [Signal(SIGUSR1)])
+        (finished,) = life.at(27.2, Exited(-SIGKILL))
+        assert finished == Finished(Outcome.UNRESPONSIVE, "did not answer for 15 s", "SIGKILL", lost=True)
+
+    def test_the_server_is_told_before_the_signal_of_one_that_was_to_end(self) -> None:
+        life = running()
+        life.at(11.5, EndAsked("hang up", 60))
+        life.tick()
+        life.tick()
         assert life.tick() == (27.0, [ReportLeaving("did not answer for 15 s"), Signal(SIGUSR1)])
+        assert life.at(27.2, Exited(-SIGKILL))[-1] == Finished(
+            Outcome.UNRESPONSIVE, "did not answer for 15 s", "SIGKILL"
+        )
+
+    def test_one_that_wakes_up_and_leaves_is_not_lost(self) -> None:
+        life = running()
+        life.tick()
+        life.tick()
+        life.tick()
+        assert life.at(27.1, Leaving()) == [ReportLeaving("")]
+        assert life.at(27.1, StatusReported()) == [SendMayLeave()]
+        (finished,) = life.at(27.2, Exited(0))
+        assert finished == Finished(Outcome.UNRESPONSIVE, "did not answer for 15 s", "OK")
 
     def test_an_answer_at_the_last_moment_counts(self) -> None:
         life = running()
@@ -251,7 +278,7 @@ class TestTheLine:
         life = running()
         life.at(11.5, LineLost())
         error = "its line was lost and not dialled again within 15 s"
-        assert life.tick() == (26.5, [ReportLeaving(error), Signal(SIGUSR1)])
+        assert life.tick() == (26.5, [Signal(SIGUSR1)])
         life.tick()
         assert life.end(27.1, -SIGKILL) == (Outcome.UNRESPONSIVE, error, "SIGKILL")
 
@@ -333,20 +360,28 @@ class TestTheLadder:
 
 class TestExits:
     @pytest.mark.parametrize(
-        ("code", "expected"),
-        [
-            (0, (Outcome.CRASHED, "exited during the call: OK", "OK")),
-            (7, (Outcome.CRASHED, "exited during the call: exit code 7", "exit code 7")),
-            (Exit.JOB_FAILED, (Outcome.FAILED, "the job failed", "JOB_FAILED")),
-            (-SIGSEGV, (Outcome.CRASHED, "exited during the call: SIGSEGV", "SIGSEGV")),
-            (None, (Outcome.CRASHED, "exited during the call: unknown", "unknown")),
-        ],
+        ("code", "name"), [(0, "OK"), (7, "exit code 7"), (-SIGSEGV, "SIGSEGV"), (None, "unknown")]
     )
-    def test_without_a_word(self, code: int | None, expected: tuple[Outcome, str, str]) -> None:
+    @pytest.mark.parametrize("life", [joining, running])
+    def test_without_a_word_the_call_is_lost(self, life: Callable[[], Life], code: int | None, name: str) -> None:
+        assert life().at(11.5, Exited(code)) == [
+            Finished(Outcome.CRASHED, f"exited during the call: {name}", name, lost=True)
+        ]
+
+    def test_the_agents_own_error_is_no_loss(self) -> None:
+        assert running().at(11.5, Exited(Exit.JOB_FAILED)) == [
+            ReportLeaving("the job failed"),
+            Finished(Outcome.FAILED, "the job failed", "JOB_FAILED"),
+        ]
+
+    def test_nor_is_a_death_after_the_end_was_asked_for(self) -> None:
         life = running()
-        report, finished = life.at(11.5, Exited(code))
-        assert report == ReportLeaving(expected[1])
-        assert (finished.outcome, finished.error, finished.exit) == expected  # type: ignore[union-attr]
+        life.at(11.5, EndAsked("hang up", 10))
+        error = "exited during the call: SIGSEGV"
+        assert life.at(11.6, Exited(-SIGSEGV)) == [
+            ReportLeaving(error),
+            Finished(Outcome.CRASHED, error, "SIGSEGV"),
+        ]
 
     @pytest.mark.parametrize(
         ("code", "outcome"),
@@ -374,16 +409,62 @@ class TestMemory:
     def test_the_limit(self) -> None:
         life = running(memory_limit_mb=200)
         error = "used 201 MB of memory; the limit is 200 MB"
+        assert life.at(11.1, MemoryMeasured(201)) == [Signal(SIGKILL)]
+        assert life.at(11.2, MemoryMeasured(300)) == []
+        assert life.at(11.2, Exited(-SIGKILL)) == [Finished(Outcome.OUT_OF_MEMORY, error, "SIGKILL", lost=True)]
+
+    def test_the_limit_of_a_call_that_is_to_end(self) -> None:
+        life = running(memory_limit_mb=200)
+        life.at(11.05, EndAsked("hang up", 10))
+        error = "used 201 MB of memory; the limit is 200 MB"
         assert life.at(11.1, MemoryMeasured(201)) == [ReportLeaving(error), Signal(SIGTERM)]
         assert life.at(11.2, MemoryMeasured(300)) == []
         assert life.tick() == (14.1, [Signal(SIGKILL)])
         assert life.end(14.2, -SIGKILL) == (Outcome.OUT_OF_MEMORY, error, "SIGKILL")
 
 
+class TestConsidering:
+    def test_an_offer(self) -> None:
+        life = warm()
+        assert life.at(5.0, ConsiderAsked()) == [SendConsider()]
+        assert not life.machine.available
+        assert life.at(5.2, Considered()) == []
+        assert life.machine.available
+        assert life.machine.deadline() is None
+
+    def test_one_that_hangs(self) -> None:
+        life = warm()
+        life.at(5.0, ConsiderAsked())
+        assert life.tick() == (20.0, [Signal(SIGUSR1)])
+        assert life.tick() == (20.0 + DUMP_TIME, [Signal(SIGKILL)])
+        error = "did not decide about an offer within 15 s"
+        assert life.end(20.6, -SIGKILL) == (Outcome.UNRESPONSIVE, error, "SIGKILL")
+
+    def test_what_was_decided_into_a_dead_line_is_forgotten(self) -> None:
+        life = warm()
+        life.at(5.0, ConsiderAsked())
+        life.at(5.1, LineLost())
+        assert life.at(5.3, Dialled()) == []
+        assert life.machine.available
+        assert life.at(5.4, Considered()) == [Drop("Considered while warm")]
+
+    def test_told_to_go(self) -> None:
+        life = warm()
+        life.at(5.0, ConsiderAsked())
+        assert life.at(5.1, EndAsked("close", 60)) == [SendEnd("close", 3.0)]
+        assert life.end(5.2, 0) == (Outcome.RETIRED, "", "OK")
+
+    def test_nobody_is_asked_who_is_not_free(self) -> None:
+        with pytest.raises(LocalProtocolError):
+            running().at(11.5, ConsiderAsked())
+
+
 class TestAdoption:
     def test_a_call_of_an_earlier_daemon(self) -> None:
         life = Life()
         assert life.at(0.0, Adopted(100, "AJ_9")) == [SendPing(1)]
+        assert life.machine.deadline() == 2.0
+        life.at(0.1, Joined())
         assert life.machine.state is State.RUNNING
         life.at(0.1, Ponged(1))
         assert life.at(1.0, Leaving()) == [ReportLeaving("")]

@@ -17,6 +17,7 @@ ROWS = {(row.state, row.event, row.to) for row in TRANSITIONS}
 REMOTE = st.one_of(
     st.builds(ev.Ready),
     st.builds(ev.BootFailed, st.sampled_from(["", "no such class"])),
+    st.builds(ev.Considered),
     st.builds(ev.Joined),
     st.builds(ev.Leaving, st.sampled_from(["", "failed"])),
     st.builds(ev.Ended),
@@ -32,6 +33,7 @@ class AnyLife(RuleBasedStateMachine):
         self.machine = JobLifecycle(DEADLINES, now=0.0, memory_warn_mb=50, memory_limit_mb=200)
         self.counts: Counter[type[object]] = Counter()
         self.exited = False
+        self.lost = False
         self.failed_to_spawn = False
 
     def feed(self, event: Event) -> None:
@@ -45,6 +47,7 @@ class AnyLife(RuleBasedStateMachine):
             self.check_path(before, self.machine.state, type(event))
         if Finished in map(type, commands):
             assert isinstance(commands[-1], Finished)
+            self.lost = commands[-1].lost
         if not (line or self.machine.line):
             assert not [one for one in commands if isinstance(one, (SendBoot, SendStart, SendPing, SendEnd))]
 
@@ -107,6 +110,11 @@ class AnyLife(RuleBasedStateMachine):
     def gets_a_job(self) -> None:
         self.feed(ev.Assigned("AJ_1"))
 
+    @precondition(lambda self: self.machine.available)
+    @rule()
+    def is_asked_about_an_offer(self) -> None:
+        self.feed(ev.ConsiderAsked())
+
     @rule(grace=st.sampled_from([0.0, 1.0, 30.0]))
     def is_asked_to_end(self, grace: float) -> None:
         self.feed(ev.EndAsked("asked", grace))
@@ -136,7 +144,7 @@ class AnyLife(RuleBasedStateMachine):
         assert self.counts[Finished] == (self.machine.state is State.DEAD)
         assert self.counts[ReportLeaving] <= 1
         if self.machine.state is State.DEAD:
-            assert self.counts[ReportLeaving] == (self.machine.job_id is not None)
+            assert self.counts[ReportLeaving] + self.lost == (self.machine.job_id is not None)
 
     def teardown(self) -> None:
         """Whatever happened, a process that is asked to end and only obeys signals ends in bounded time."""

@@ -35,7 +35,7 @@ async def test_each_way_that_a_job_may_go(open_room: Open) -> None:
     for info in infos:
         room.pool.start_job("host", info)
     for info in infos:
-        await room.finished(info)
+        await room.over(info)
     assert {info.metadata: (room.outcomes[info.id], room.errors[info.id]) for info in infos} == WORDS
     assert room.pool.jobs == {}
 
@@ -48,12 +48,12 @@ async def test_two_calls_are_two_processes_and_one_may_die(open_room: Open) -> N
     assert one.pid is not None
     assert {one.pid, two.pid} == set(room.pool.jobs.values())
     os.kill(one.pid, signal.SIGKILL)
-    assert await room.finished(first) is Outcome.CRASHED
+    assert await room.over(first) is Outcome.CRASHED
     assert room.errors[first.id] == "exited during the call: SIGKILL"
     # The other still answers: it hears the order to end and says that it leaves.
     assert room.state(second) is State.RUNNING
     room.pool.end_job(second.id, "hang up")
-    assert await room.finished(second) is Outcome.SUCCESS
+    assert await room.over(second) is Outcome.SUCCESS
     assert room.errors[second.id] == ""
     await room.warm(processes=2)
 
@@ -71,6 +71,26 @@ async def test_a_warm_process_that_is_taken_or_dies_is_replaced(open_room: Open)
     await room.until(lambda: warm not in room.processes)
     await room.warm()
     assert room.state(info) is State.RUNNING
+
+
+async def test_a_process_is_not_replaced_before_its_call_was_greeted(open_room: Open) -> None:
+    room = await open_room(settings(warm=2))
+    await room.warm(processes=2)
+    first, second = job("never joins"), job()
+    room.pool.start_job("host", first)
+    assert len(room.processes) == 2  # another is warm: the machine is left to the call
+    room.pool.start_job("host", second)
+    assert len(room.processes) == 3  # none is
+    await room.until(lambda: room.state(second) is State.RUNNING)
+    await room.warm(processes=2)
+
+
+async def test_a_call_that_is_not_joined_does_not_put_off_a_replacement_for_good(open_room: Open) -> None:
+    room = await open_room(settings(warm=2))
+    await room.warm(processes=2)
+    room.pool.start_job("host", job("never joins"))
+    assert len(room.processes) == 2
+    await room.warm(processes=2)
 
 
 async def test_jobs_without_a_warm_process_wait_for_the_next(open_room: Open) -> None:
@@ -112,7 +132,7 @@ async def test_the_outcome_is_told_before_the_room_is_left(open_room: Open) -> N
     await room.until(lambda: info.id in room.errors)
     assert process.state is State.LEAVING
     room.pool.may_leave(info.id)
-    assert await room.finished(info) is Outcome.SUCCESS
+    assert await room.over(info) is Outcome.SUCCESS
 
 
 class TestBoot:
@@ -138,7 +158,7 @@ class TestBoot:
         await room.warm("host")
         info = job(agent="exiting")
         room.pool.start_job("exiting", info)
-        assert await room.finished(info) is Outcome.BOOT_FAILED
+        assert await room.over(info) is Outcome.BOOT_FAILED
         error = "SystemExit: an import that exits"
         assert room.errors[info.id] == f"the agent does not boot: {error}"
         assert not room.shown["exiting"].bootable
@@ -146,7 +166,7 @@ class TestBoot:
         # One that comes later need not wait for the next attempt, and the other agent is not concerned.
         later = job(agent="exiting")
         room.pool.start_job("exiting", later)
-        assert await room.finished(later) is Outcome.BOOT_FAILED
+        assert await room.over(later) is Outcome.BOOT_FAILED
         await room.started(job())
 
     async def test_an_agent_that_was_mended_boots(self, open_room: Open, tmp_path: Path) -> None:
@@ -176,7 +196,7 @@ class TestLadder:
         await room.warm()
         info = job("hangs")
         room.pool.start_job("host", info)
-        assert await room.finished(info) is Outcome.UNRESPONSIVE
+        assert await room.over(info) is Outcome.UNRESPONSIVE
         assert room.errors[info.id] == "did not answer for 1 s"
         assert "_hang" in capfd.readouterr().err
 
@@ -186,7 +206,7 @@ class TestLadder:
         process = await room.started(info)
         with structlog.testing.capture_logs() as logs:
             room.pool.end_job(info.id, "hang up")
-            assert await room.finished(info) is Outcome.KILLED
+            assert await room.over(info) is Outcome.KILLED
         (end,) = [entry for entry in logs if entry["event"] == "process finished"]
         assert end["exit"] == "TERMINATED"
         assert process.state is State.DEAD
@@ -197,7 +217,7 @@ class TestLadder:
         await room.started(info)
         with structlog.testing.capture_logs() as logs:
             room.pool.end_job(info.id, "hang up")
-            assert await room.finished(info) is Outcome.KILLED
+            assert await room.over(info) is Outcome.KILLED
         signals = [entry["signal"] for entry in logs if entry["event"] == "process signalled"]
         assert signals == ["SIGTERM", "SIGKILL"]
 
@@ -206,7 +226,7 @@ class TestLadder:
         await room.warm()
         info = job("never joins")
         room.pool.start_job("host", info)
-        assert await room.finished(info) is Outcome.FAILED
+        assert await room.over(info) is Outcome.FAILED
         assert room.errors[info.id] == "did not join the room within 0.3 s"
 
     async def test_sigterm_from_outside_ends_the_call_politely(self, open_room: Open) -> None:
@@ -215,22 +235,22 @@ class TestLadder:
         process = await room.started(info)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGTERM)
-        assert await room.finished(info) is Outcome.SUCCESS
+        assert await room.over(info) is Outcome.SUCCESS
 
 
 async def test_a_job_that_needs_too_much_memory_ends(open_room: Open) -> None:
     room = await open_room(settings(memory_limit_mb=80, memory_warn_mb=60))
-    room.pool.memory_interval = 0.05
+    room.pool._scales.interval = 0.05
     good, fat = job(), job("fat")
     await room.started(good)
     await room.warm()
     room.pool.start_job("host", fat)
-    assert await room.finished(fat) is Outcome.OUT_OF_MEMORY
+    assert await room.over(fat) is Outcome.OUT_OF_MEMORY
     assert "the limit is 80 MB" in room.errors[fat.id]
     assert room.state(good) is State.RUNNING
     room.pool.end_job(good.id, "hang up")
-    await room.finished(good)
-    await room.until(lambda: room.pool._watching is None)
+    await room.over(good)
+    await room.until(lambda: not room.pool._scales.busy)
 
 
 async def test_what_a_job_finds_in_its_process(open_room: Open, tmp_path: Path) -> None:
@@ -280,35 +300,55 @@ def held(room: GreenRoom) -> tuple[int, int, int, int]:
     return one, two, three, four
 
 
-class TestClosing:
-    async def test_drain_waits_for_the_calls(self, open_room: Open) -> None:
+class TestWhatJobsHearAndSay:
+    async def test_that_the_end_has_come(self, open_room: Open) -> None:
         room = await open_room()
-        info = job()
+        info = job("wraps up")
         await room.started(info)
-        draining = asyncio.create_task(room.pool.drain())
-        await room.until(lambda: room.shown["host"].wanted == 0 or room.pool._benches["host"].wanted == 0)
-        assert not draining.done()
-        room.pool.end_job(info.id, "hang up")
-        await draining
-        assert room.outcomes == {info.id: Outcome.SUCCESS}
+        room.pool.wrap_up(60, last=False)
+        await room.until(lambda: len(room.changes) == 1)
+        # One that comes later hears it too, and so does one whose line was away.
+        late = job("wraps up")
+        process = await room.started(late)
+        await room.until(lambda: len(room.changes) == 2)
+        assert process._line is not None
+        process._line.abort()
+        room.pool.wrap_up(30, last=True)
+        assert await room.over(info) is Outcome.SUCCESS
+        assert await room.over(late) is Outcome.SUCCESS
+        assert {job_id for job_id, _ in room.changes} == {info.id, late.id}
 
-    async def test_drain_keeps_what_was_promised(self, open_room: Open) -> None:
-        room = await open_room(settings(warm=0))
+    async def test_what_was_measured(self, open_room: Open) -> None:
+        room = await open_room()
+        info = job("measures")
+        await room.started(info)
+        await room.until(lambda: room.measures)
+        assert room.measures[0].counted == (("turns", (("kind", "x"),), 2.0),)
+
+    async def test_how_they_booted(self, open_room: Open) -> None:
+        room = await open_room(settings("host", "broken"))
+        await room.until(lambda: len(room.boots) == 2)
+        assert dict(room.boots) == {"host": "", "broken": "agents.py:3: agent: no such class"}
+
+
+class TestClosing:
+    async def test_at_rest_it_keeps_what_was_promised_and_warms_nothing(self, open_room: Open) -> None:
+        room = await open_room()
         first, promised = job(), job()
         await room.started(first)
-        draining = asyncio.create_task(room.pool.drain())
+        await room.warm()
+        room.pool.rest()
         await room.started(promised)
-        for info in (first, promised):
+        assert room.shown["host"].wanted == 0
+        assert len(room.processes) == 2
+        third = job()
+        await room.started(third)
+        for info in (first, promised, third):
             room.pool.end_job(info.id, "hang up")
-        await draining
-        assert set(room.outcomes.values()) == {Outcome.SUCCESS}
-
-    async def test_drain_has_a_deadline(self, open_room: Open) -> None:
-        room = await open_room(settings(limits=deadlines(drain=0.1)))
-        info = job()
-        await room.started(info)
-        await room.pool.drain()
-        assert room.state(info) is State.RUNNING
+            assert await room.over(info) is Outcome.SUCCESS
+        assert room.processes == []
+        room.pool.rouse()
+        await room.warm()
 
     async def test_close_ends_everything(self, open_room: Open, run_dir: Path) -> None:
         room = await open_room(settings("host", "hanging"))
@@ -322,7 +362,7 @@ class TestClosing:
         assert not (run_dir / "jobs.sock").exists()
         late = job()
         room.pool.start_job("host", late)
-        assert await room.finished(late) is Outcome.RETIRED
+        assert await room.over(late) is Outcome.RETIRED
 
 
 def alive(pid: int) -> bool:

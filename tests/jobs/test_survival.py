@@ -40,7 +40,7 @@ async def test_a_call_outlives_its_line(open_room: Open) -> None:
         await hang_up(room, process)
     assert (process.state, process.pid) == (State.RUNNING, pid)
     room.pool.end_job(info.id, "hang up")
-    assert await room.finished(info) is Outcome.SUCCESS
+    assert await room.over(info) is Outcome.SUCCESS
 
 
 async def test_what_was_said_into_a_dead_line_is_said_again(open_room: Open) -> None:
@@ -52,7 +52,7 @@ async def test_what_was_said_into_a_dead_line_is_said_again(open_room: Open) -> 
     await room.until(lambda: process.state is State.LEAVING)
     await hang_up(room, process)
     room.pool.may_leave(info.id)
-    assert await room.finished(info) is Outcome.SUCCESS
+    assert await room.over(info) is Outcome.SUCCESS
 
 
 async def test_a_warm_process_dials_again_and_serves(open_room: Open) -> None:
@@ -80,7 +80,7 @@ async def test_a_fork_server_that_dies_is_replaced_and_the_calls_go_on(open_room
     await room.warm()
     # Nobody collects the exit code any more, but that it ended is seen, and what it said before counts.
     room.pool.end_job(info.id, "hang up")
-    assert await room.finished(info) is Outcome.SUCCESS
+    assert await room.over(info) is Outcome.SUCCESS
 
 
 def test_all_of_it_on_the_daemons_own_loop(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_all_of_it_on_the_daemons_own_loop(run_dir: Path, monkeypatch: pytest.Mo
         os.kill(first, signal.SIGKILL)
         await room.until(lambda: room.pool.fork_server_pid not in (None, first))
         room.pool.end_job(info.id, "hang up")
-        assert await room.finished(info) is Outcome.SUCCESS
+        assert await room.over(info) is Outcome.SUCCESS
         await room.pool.aclose()
 
     uvloop.run(main())
@@ -113,7 +113,7 @@ async def test_a_death_without_a_fork_server_is_seen(open_room: Open) -> None:
     assert process.pid is not None
     os.kill(first, signal.SIGKILL)
     os.kill(process.pid, signal.SIGKILL)
-    assert await room.finished(info) is Outcome.CRASHED
+    assert await room.over(info) is Outcome.CRASHED
 
 
 async def test_a_hung_fork_server_is_replaced(open_room: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,25 +191,41 @@ class TestTheDaemonIsKilled:
     async def test_the_next_one_adopts_the_call(self, open_room: Open, left_behind: tuple[int, int, int]) -> None:
         job_pid, warm_pid, server_pid = left_behind
         with open_pidfd(job_pid), open_pidfd(warm_pid) as warm, open_pidfd(server_pid) as server:
-            room = await open_room(adopt=True)
-            await room.until(lambda: room.adopted)
-            (info,) = room.adopted
+            room = await open_room()
+            await room.until(lambda: room.adoptions)
+            (info,) = room.adoptions
             assert room.process(info).pid == job_pid
             assert info.token, "with all that is needed to end the call"
             await room.until(lambda: warm.gone and server.gone)
             room.pool.end_job(info.id, "hang up")
-            assert await room.finished(info) is Outcome.SUCCESS
+            assert await room.over(info) is Outcome.SUCCESS
 
-    async def test_or_leaves_it_alone(self, open_room: Open, left_behind: tuple[int, int, int]) -> None:
+    async def test_one_that_closes_leaves_it_alone(self, run_dir: Path, left_behind: tuple[int, int, int]) -> None:
         job_pid, warm_pid, _ = left_behind
         with open_pidfd(job_pid) as call, open_pidfd(warm_pid) as warm:
-            room = await open_room()
+            room = GreenRoom(run_dir)
+            room.pool._closing = True
+            await room.pool.start()
             await room.until(lambda: room.pool._refused and warm.gone)
             assert not call.gone
             assert room.pool.jobs == {}
             # The first SIGTERM asks it to end; it leaves without a daemon's word.
             call.signal(signal.SIGTERM)
             await room.until(lambda: call.gone)
+            await room.pool.aclose()
+
+    async def test_an_adopted_call_comes_back_too(self, open_room: Open, left_behind: tuple[int, int, int]) -> None:
+        job_pid, warm_pid, _ = left_behind
+        with open_pidfd(job_pid) as call, open_pidfd(warm_pid):
+            room = await open_room(settings(attempts=1))
+            await room.until(lambda: room.in_room)
+            (info,) = room.adoptions
+            call.signal(signal.SIGKILL)
+            await room.until(lambda: len(room.in_room) == 2)
+            assert [(one.id, how) for one, how in room.resumed] == [(info.id, Outcome.CRASHED)]
+            assert room.errors == {}
+            room.pool.end_job(info.id, "hang up")
+            assert await room.over(info) is Outcome.SUCCESS
 
 
 class open_pidfd:  # noqa: N801  # reads as the function that it stands for

@@ -30,6 +30,7 @@ from typing import Protocol
 import structlog
 
 from greenroom.errors import GreenroomError
+from greenroom.jobs.admission import Refusal
 from greenroom.jobs.control import JobControl
 from greenroom.jobs.exits import Exit
 from greenroom.jobs.ipc import (
@@ -37,6 +38,8 @@ from greenroom.jobs.ipc import (
     Boot,
     BootFailure,
     ChildMessage,
+    Consider,
+    Considered,
     DaemonMessage,
     Ended,
     EndJob,
@@ -50,7 +53,9 @@ from greenroom.jobs.ipc import (
     Ping,
     Pong,
     Ready,
+    RoomChanged,
     StartJob,
+    WrapUp,
     encode,
 )
 from greenroom.jobs.line import Line, Message
@@ -77,6 +82,15 @@ class JobRunner(Protocol):
     def boot(self, settings: bytes, agent: str) -> None:
         """Load what the agent needs; ``settings`` is ``Settings.encode()``. May block, may import the user's code, and
         runs outside any event loop. What it raises is the reason why the agent cannot boot."""
+        ...
+
+    @property
+    def considers(self) -> bool:
+        """Whether the agent's code wants to decide about offers; known once it has booted."""
+        ...
+
+    def consider(self, job: JobInfo) -> Considered:
+        """Decide about an offer. May block and run the user's code, outside any event loop; not after ``run``."""
         ...
 
     async def run(self, job: JobInfo, control: JobControl) -> None:
@@ -180,13 +194,14 @@ class _Waiting:
     def _dial(self) -> socket.socket | None:
         patience = time.monotonic() + self._fork.patience
         for delay in _delays():
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                connection.connect(self._fork.line)
-            except OSError:
-                connection.close()
-            else:
-                return connection
+            for path in _paths(self._fork):
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    connection.connect(path)
+                except OSError:
+                    connection.close()
+                else:
+                    return connection
             if time.monotonic() + delay > patience:
                 return None
             time.sleep(delay)
@@ -209,6 +224,8 @@ class _Waiting:
                             return Exit.BOOT_FAILED
                     case Ping(n):
                         connection.sendall(encode(Pong(n)))
+                    case Consider(job) if self._runner is not None:
+                        connection.sendall(encode(_consider(self._runner, job)))
                     case StartJob(job) if self._runner is not None and self._settings is not None:
                         return _Started(self._fork, job, self._runner, self._settings, connection, frames, messages)
                     case EndJob():
@@ -232,8 +249,21 @@ class _Waiting:
             # The daemon logs it: it knows whether this is news, or the next turn of a loop of failing boots.
             return BootFailure(_reason(error), traceback.format_exc()[-_MAX_TRACE:])
         self._runner = runner
-        self._ready = Ready(time.monotonic() - began)
+        self._ready = Ready(time.monotonic() - began, runner.considers)
         return self._ready
+
+
+def _paths(fork: Fork) -> tuple[str, ...]:
+    return (fork.via, fork.line) if fork.via else (fork.line,)
+
+
+def _consider(runner: JobRunner, job: JobInfo) -> Considered:
+    """The boundary to the user's code: what it raises is a refusal."""
+    try:
+        return runner.consider(job)
+    except (Exception, SystemExit):  # noqa: BLE001  # a hook call
+        _log.exception("on_request failed", job=job.id, room=job.room)
+        return Considered(job.id, accepted=False, reason=Refusal.UNDECIDED.value)
 
 
 def _load(path: str) -> JobRunner:
@@ -351,13 +381,14 @@ class _Working:
         """Until a daemon answers, for as long as the job lasts."""
         for delay in self._delays:
             await asyncio.sleep(delay)
-            make = partial(self._new_line, Frames(DaemonMessage))
-            with suppress(OSError):
-                await self._loop.create_unix_connection(make, self._started.fork.line)
-                return
+            for path in _paths(self._started.fork):
+                make = partial(self._new_line, Frames(DaemonMessage))
+                with suppress(OSError):
+                    await self._loop.create_unix_connection(make, path)
+                    return
 
     def _say(self, message: ChildMessage) -> None:
-        if isinstance(message, (Joined, Leaving)):
+        if isinstance(message, (Joined, Leaving, RoomChanged)):
             self._standing[type(message)] = message
         if self._line is not None:
             self._line.send(message)
@@ -368,6 +399,8 @@ class _Working:
                 line.send(Pong(n))
             case EndJob(reason, grace):
                 self._control.ask_end(reason, grace)
+            case WrapUp(seconds, last):
+                self._control.ask_wrap_up(seconds, last=last)
             case MayLeave():
                 self._control.allow_leave()
             case StartJob(job) if job.id == self._started.job.id:

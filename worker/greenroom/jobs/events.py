@@ -12,6 +12,8 @@ __all__ = [
     "Assigned",
     "BootFailed",
     "Command",
+    "ConsiderAsked",
+    "Considered",
     "Dialled",
     "Drop",
     "EndAsked",
@@ -28,6 +30,7 @@ __all__ = [
     "Ready",
     "ReportLeaving",
     "SendBoot",
+    "SendConsider",
     "SendEnd",
     "SendMayLeave",
     "SendPing",
@@ -70,7 +73,7 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A process of an earlier daemon dialled with its job, in place of ``Spawned``."""
+    """A process of an earlier daemon dialled with its job, in place of ``Spawned``. Where it stands it says next."""
 
     pid: int
     job_id: str
@@ -96,6 +99,16 @@ class Ready:
 @dataclass(frozen=True, slots=True)
 class BootFailed:
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsiderAsked:
+    """An offer is put to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """It has decided about the offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +177,11 @@ class SendBoot:
 
 
 @dataclass(frozen=True, slots=True)
+class SendConsider:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class SendStart:
     pass
 
@@ -214,11 +232,15 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """``exit`` is the exit's name (``exits.describe``), ``error`` empty for success."""
+    """``exit`` is the exit's name (``exits.describe``), ``error`` empty for success.
+
+    ``lost``: it died while its call went on, and no ``ReportLeaving`` came before: the call may go on in another one.
+    """
 
     outcome: Outcome
     error: str
     exit: str
+    lost: bool = False
 
 
 Event: TypeAlias = (
@@ -229,6 +251,8 @@ Event: TypeAlias = (
     | LineLost
     | Ready
     | BootFailed
+    | ConsiderAsked
+    | Considered
     | Assigned
     | Joined
     | Leaving
@@ -241,5 +265,15 @@ Event: TypeAlias = (
     | Tick
 )
 Command: TypeAlias = (
-    SendBoot | SendStart | SendPing | SendEnd | SendMayLeave | ReportLeaving | Signal | Warn | Drop | Finished
+    SendBoot
+    | SendConsider
+    | SendStart
+    | SendPing
+    | SendEnd
+    | SendMayLeave
+    | ReportLeaving
+    | Signal
+    | Warn
+    | Drop
+    | Finished
 )

@@ -18,13 +18,18 @@ import msgspec
 import structlog
 
 from greenroom.errors import BootFailed
-from greenroom.jobs import ipc
+from greenroom.jobs import ipc, programs
 from greenroom.jobs.exits import describe
 
 __all__ = ["ENVIRONMENT", "ForkListener", "ForkServer", "delays"]
 
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 """Of the fork server, from before its first import: OpenBLAS starts its threads while numpy is imported."""
+PREFERRED = {"TOKIO_WORKER_THREADS": "1", "MALLOC_ARENA_MAX": "2", "RUST_LOG": "off"}
+"""What the worker's own environment may say otherwise. LiveKit's client in a call has work for one thread, and wakes
+each that it has for every packet: of two, half of the 700 times a second were in vain. The C library would give each of
+its ten threads a heap, with gaps of its own. What LiveKit's client does not log through Python it would write to
+standard error as it is, tokens included."""
 READY_TIMEOUT = 60.0
 """For its imports, on a cold disk."""
 FORK_TIMEOUT = 10.0
@@ -70,12 +75,14 @@ class _Life:
     gone: asyncio.Future[None]
     ready: bool = False
     threaded: bool = False
+    replaced: bool = False
 
 
 class ForkServer:
     """Keeps one fork server running. ``preload`` as ``forkserver`` takes it."""
 
     def __init__(self, preload: Sequence[str]) -> None:
+        self._wanted = list(preload)
         self._preload = list(preload)
         self._life: _Life | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -110,6 +117,20 @@ class ForkServer:
         timer = asyncio.get_running_loop().call_later(FORK_TIMEOUT, self._hung)
         self._asked[request.slot] = (listener, timer)
 
+    def preload(self, items: Sequence[str]) -> None:
+        """Import these from now on: by a new fork server, if they are others than before. The children go on."""
+        if list(items) == self._wanted:
+            return
+        self._wanted = list(items)
+        self._preload = list(items)
+        if self._life is not None:
+            _log.info("fork server replaced", pid=self._life.process.pid, preload=self._preload)
+            self._life.replaced = True
+            self._life.ready = False
+            with suppress(OSError):
+                self._life.control.shutdown(socket.SHUT_WR)
+            asyncio.get_running_loop().call_later(EXIT_TIMEOUT, self._life.process.kill)
+
     def cancel_queued(self) -> None:
         """Fail the requests that wait for a fork server to be ready."""
         queued, self._queued = self._queued, {}
@@ -139,7 +160,7 @@ class ForkServer:
             except OSError as error:
                 steady, why = False, f"cannot be run: {error.strerror}"
             else:
-                if life.threaded:
+                if life.threaded or life.replaced:
                     continue
                 steady = life.ready and loop.time() - started >= STEADY
                 why = describe(life.process.returncode)
@@ -157,15 +178,7 @@ class ForkServer:
     async def _live(self) -> _Life:
         """Start it and see it to its end."""
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        try:
-            process = await asyncio.to_thread(self._run, theirs.fileno())
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        process, ours = await programs.start(self._run)
         life = self._life = _Life(process, ours, loop.create_future())
         loop.add_reader(ours.fileno(), self._readable, life)
         limit = loop.call_later(READY_TIMEOUT, self._not_ready, life)
@@ -187,7 +200,7 @@ class ForkServer:
         # -P: a file in the working directory must not stand in for a module of the standard library.
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "greenroom.jobs.forkserver", str(fd), *self._preload],
-            env=os.environ | ENVIRONMENT,
+            env=PREFERRED | os.environ | ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             pass_fds=(fd,),
             start_new_session=True,
@@ -225,6 +238,8 @@ class ForkServer:
                     self._children.pop(pid).exited(code)
 
     def _preloaded(self, life: _Life, seconds: float, failed: dict[str, str]) -> None:
+        if life.replaced:
+            return
         for item, error in failed.items():
             _log.warning("preload failed", module=item, error=error)
         _log.info("fork server ready", pid=life.process.pid, seconds=round(seconds, 3))

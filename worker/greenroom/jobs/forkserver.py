@@ -25,7 +25,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 
-from greenroom.jobs import ipc
+from greenroom import lean  # noqa: F401  # before anything that it makes smaller
+from greenroom.jobs import heap, ipc
 from greenroom.jobs.exits import Exit
 
 __all__ = ["PLUGIN", "Forker", "ThreadStarted", "main", "preload"]
@@ -184,6 +185,9 @@ def main(arguments: list[str]) -> int:
         control.send(ipc.pack(ipc.Threaded(str(error))))
         return Exit.THREADED
     gc.collect()
+    heap.immortalize()
+    heap.trim()
+    heap.fill()
     gc.freeze()
     forker = Forker(control, become=child.main)
     control.send(ipc.pack(ipc.Preloaded(time.monotonic() - started, failed)))

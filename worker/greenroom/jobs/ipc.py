@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from types import UnionType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +27,8 @@ __all__ = [
     "BootFailure",
     "ChildExited",
     "ChildMessage",
+    "Consider",
+    "Considered",
     "DaemonMessage",
     "EndJob",
     "Ended",
@@ -35,17 +37,24 @@ __all__ = [
     "ForkNotice",
     "Forked",
     "Frames",
+    "HandedOver",
+    "Handover",
     "Hello",
     "JobInfo",
     "Joined",
     "Leaving",
     "MayLeave",
+    "Measured",
     "Ping",
     "Pong",
     "Preloaded",
     "Ready",
+    "Resume",
+    "RoomChanged",
     "StartJob",
+    "TakenOver",
     "Threaded",
+    "WrapUp",
     "encode",
     "pack",
     "unpack_fork",
@@ -54,10 +63,26 @@ __all__ = [
 
 MAX_FRAME = 16 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
+_LONGEST_REASON = 200
+"""Of a decoder's error, which may quote the frame."""
 
 
 class BadFrame(GreenroomError):
     """The other side sent bytes that are not one of our messages."""
+
+
+class Resume(Struct, frozen=True, kw_only=True):
+    """What a process has to know to go on with a call whose process died.
+
+    ``attempt``: 2 for the first that comes back. ``journal``: the path of the dead one's; empty when there is none.
+    ``died``: how, for people. ``at``: when, on the monotonic clock. ``farewell``: the call is given up: say so and end.
+    """
+
+    attempt: int
+    journal: str = ""
+    died: str = ""
+    at: float = 0.0
+    farewell: bool = False
 
 
 class JobInfo(Struct, frozen=True, kw_only=True):
@@ -76,6 +101,7 @@ class JobInfo(Struct, frozen=True, kw_only=True):
     participant: str = ""
     attributes: dict[str, str] = {}
     worker_id: str = ""
+    resume: Resume | None = None
 
     def __repr__(self) -> str:
         return f"JobInfo(id={self.id!r}, room={self.room!r}, agent_name={self.agent_name!r})"
@@ -101,6 +127,31 @@ class EndJob(Struct, frozen=True, tag=True):
     grace: float
 
 
+class WrapUp(Struct, frozen=True, tag=True):
+    """Daemon: it drains. The call will be ended in ``seconds``; ``last``: this is the last word before that."""
+
+    seconds: float
+    last: bool = False
+
+
+class Consider(Struct, frozen=True, tag=True):
+    """Daemon to a warm process: may this job be taken? ``job`` has neither token nor identity yet."""
+
+    job: JobInfo
+
+
+class Considered(Struct, frozen=True, tag=True):
+    """Child: the agent's ``on_request`` has decided. ``reason``: of a refusal. The rest: how it joins, if not empty."""
+
+    job_id: str
+    accepted: bool
+    reason: str = ""
+    identity: str = ""
+    name: str = ""
+    metadata: str = ""
+    attributes: dict[str, str] = {}
+
+
 class MayLeave(Struct, frozen=True, tag=True):
     """Daemon: the server knows the outcome; leave the room."""
 
@@ -121,9 +172,10 @@ class Hello(Struct, frozen=True, tag=True):
 
 
 class Ready(Struct, frozen=True, tag=True):
-    """Child: warm. ``seconds``: how long the boot took."""
+    """Child: warm. ``seconds``: how long the boot took; ``considers``: offers are to be put to it (``Consider``)."""
 
     seconds: float
+    considers: bool = False
 
 
 class BootFailure(Struct, frozen=True, tag=True):
@@ -138,9 +190,29 @@ class Pong(Struct, frozen=True, tag=True):
 
 
 class Joined(Struct, frozen=True, tag=True):
-    """Child: in the room. ``seconds``: from the assignment's arrival in the child."""
+    """Child: in the room. ``seconds``: from the assignment's arrival in the child. ``journal``: the path of the call's,
+    empty while there is none; said again when there is.
+    """
 
     seconds: float
+    journal: str = ""
+
+
+class RoomChanged(Struct, frozen=True, tag=True):
+    """Child: its connection to the room. ``sid``: of the room, which a restarted server may give anew."""
+
+    state: Literal["connected", "reconnecting", "rejoining"]
+    sid: str = ""
+
+
+class Measured(Struct, frozen=True, tag=True):
+    """Child: what happened since it last said so. Of counters the growth, of histograms the single values.
+
+    Each entry: name, labels as (name, value) pairs, value. The names are those of ``ops.measures``.
+    """
+
+    counted: tuple[tuple[str, tuple[tuple[str, str], ...], float], ...] = ()
+    observed: tuple[tuple[str, tuple[tuple[str, str], ...], float], ...] = ()
 
 
 class Leaving(Struct, frozen=True, tag=True):
@@ -154,8 +226,38 @@ class Ended(Struct, frozen=True, tag=True):
     """Child: out of the room, about to exit."""
 
 
-DaemonMessage: TypeAlias = Boot | StartJob | EndJob | MayLeave | Ping
-ChildMessage: TypeAlias = Hello | Ready | BootFailure | Pong | Joined | Leaving | Ended
+class Handover(Struct, frozen=True, tag=True):
+    """A new daemon to the running one, in place of ``Hello``: let go of the run directory. ``version``: the new's."""
+
+    pid: int
+    version: str
+
+
+class HandedOver(Struct, frozen=True, tag=True):
+    """The running daemon to the new one: take the lock and the socket; ``jobs`` calls will dial you."""
+
+    jobs: int
+
+
+class TakenOver(Struct, frozen=True, tag=True):
+    """The new daemon to the running one: the socket is mine; send the calls over. Without it all stays as it was."""
+
+
+DaemonMessage: TypeAlias = Boot | Consider | StartJob | WrapUp | EndJob | MayLeave | Ping | HandedOver
+ChildMessage: TypeAlias = (
+    Hello
+    | Ready
+    | BootFailure
+    | Considered
+    | Pong
+    | Joined
+    | RoomChanged
+    | Measured
+    | Leaving
+    | Ended
+    | Handover
+    | TakenOver
+)
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -190,8 +292,9 @@ class Frames:
             del self._buffer[: _LENGTH.size + length]
             try:
                 messages.append(self._decoder.decode(body))
-            except msgspec.MsgspecError as error:
-                raise BadFrame(f"a frame that is no message: {error}") from error
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                # The latter two come from inside the decoder: of a text that is none, of fields that nest too deeply.
+                raise BadFrame(f"a frame that is no message: {str(error)[:_LONGEST_REASON]}") from None
         return messages
 
 
@@ -199,13 +302,15 @@ class Fork(Struct, frozen=True, tag=True):
     """Daemon to fork server: make a process.
 
     ``line`` is the path of the socket that it dials, ``runner`` is ``"module:Class"`` of what works in it
-    (``child.JobRunner``). Without a job it gives up after ``patience`` seconds without a daemon.
+    (``child.JobRunner``). Without a job it gives up after ``patience`` seconds without a daemon. ``via``: where a
+    daemon listens that has not taken the run directory over yet; tried first.
     """
 
     slot: str
     line: str
     runner: str
     patience: float
+    via: str = ""
 
 
 class Preloaded(Struct, frozen=True, tag=True):

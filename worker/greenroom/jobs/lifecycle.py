@@ -3,12 +3,18 @@
 Rules:
 
 - Every process ends in exactly one ``Finished``, after which there is no command. Every job that a process was given
-  has exactly one ``ReportLeaving`` before it, so that the server is told of each outcome, crashes included.
+  either has exactly one ``ReportLeaving`` before it, so that the server is told of the outcome, or is ``lost`` with it.
+- Lost is a job whose process dies while its call goes on: it crashed, hung or outgrew its memory, neither was it asked
+  to end nor did it say that it leaves. Whether the call goes on elsewhere is for ``recovery`` to say. The agent's own
+  error (it said so, or exits with it) is no such death.
 - No state waits for ever. Starting and booting share the boot deadline; a job has to be joined within ``connect``; who
   was asked to end has the grace it was given; who said that it leaves has ``end``. Only a waiting process (``WARM``)
   and a call that goes well (``RUNNING``) have no deadline of their own.
 - The ladder down: ``EndJob`` over the line, SIGTERM when the grace is over, SIGKILL ``terminate`` later. A process that
-  hangs cannot be asked: it gets SIGUSR1, which prints its stacks, and SIGKILL ``DUMP_TIME`` later.
+  hangs cannot be asked: it gets SIGUSR1, which prints its stacks, and SIGKILL ``DUMP_TIME`` later. One that outgrew its
+  memory during its call gets SIGKILL at once: what it would do at a call's end must not be done, as the call goes on.
+- A process that considers an offer runs the agent's code and answers nothing else meanwhile. How long the offer may
+  wait is not decided here; a process that is at it for ``ping_timeout`` is unresponsive.
 - A process with a job is pinged every ``ping_interval``, one ping at a time; one that is silent for ``ping_timeout`` is
   unresponsive. A waiting process is not pinged: an idle worker does not wake up.
 - A lost line is no death. The process has ``ping_timeout`` to dial again and then says once more where it stands, so
@@ -31,6 +37,8 @@ from greenroom.jobs.events import (
     Assigned,
     BootFailed,
     Command,
+    ConsiderAsked,
+    Considered,
     Dialled,
     Drop,
     EndAsked,
@@ -47,6 +55,7 @@ from greenroom.jobs.events import (
     Ready,
     ReportLeaving,
     SendBoot,
+    SendConsider,
     SendEnd,
     SendMayLeave,
     SendStart,
@@ -75,6 +84,8 @@ class State(Enum):
     """It loads the agent."""
     WARM = "warm"
     """It waits for a job."""
+    CONSIDERING = "considering"
+    """An offer was put to it: the agent's code says whether to take it."""
     JOINING = "joining"
     """It has a job and enters the room."""
     RUNNING = "running"
@@ -88,7 +99,7 @@ class State(Enum):
     DEAD = "dead"
 
 
-_REMOTE: Final = (Dialled, Ready, BootFailed, Joined, Leaving, Ended, Ponged)
+_REMOTE: Final = (Dialled, Ready, BootFailed, Considered, Joined, Leaving, Ended, Ponged)
 
 
 class Transition(NamedTuple):
@@ -104,7 +115,7 @@ _S = State
 TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_S.STARTING, Spawned, _S.STARTING, "its pid is known"),
     Transition(_S.STARTING, SpawnFailed, _S.DEAD, "finished: boot failed"),
-    Transition(_S.STARTING, Adopted, _S.RUNNING, "a call from before this daemon's start; pinged at once"),
+    Transition(_S.STARTING, Adopted, _S.JOINING, "a call from before this daemon's start; pinged at once"),
     Transition(_S.STARTING, Dialled, _S.BOOTING, "send Boot"),
     Transition(_S.STARTING, EndAsked, _S.STOPPING, "SIGTERM, or SIGKILL once its pid is known"),
     Transition(_S.STARTING, Tick, _S.STOPPING, "boot deadline: SIGKILL"),
@@ -117,12 +128,19 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_S.BOOTING, Tick, _S.STOPPING, "boot deadline: SIGUSR1 for the stacks, then SIGKILL"),
     Transition(_S.BOOTING, Exited, _S.DEAD, "finished: boot failed"),
     Transition(_S.WARM, Assigned, _S.JOINING, "send StartJob, begin to ping"),
+    Transition(_S.WARM, ConsiderAsked, _S.CONSIDERING, "send Consider"),
     Transition(_S.WARM, Ready, _S.WARM, "said again after a redial"),
     Transition(_S.WARM, Dialled, _S.WARM, "the line is back"),
     Transition(_S.WARM, LineLost, _S.WARM, "it has ping_timeout to dial again"),
     Transition(_S.WARM, EndAsked, _S.ENDING, "send EndJob"),
     Transition(_S.WARM, Tick, _S.STOPPING, "it did not dial again: unresponsive"),
     Transition(_S.WARM, Exited, _S.DEAD, "finished: crashed"),
+    Transition(_S.CONSIDERING, Considered, _S.WARM, "it has decided"),
+    Transition(_S.CONSIDERING, Dialled, _S.WARM, "the line is back; what it decided is lost"),
+    Transition(_S.CONSIDERING, LineLost, _S.CONSIDERING, "it has ping_timeout to dial again"),
+    Transition(_S.CONSIDERING, EndAsked, _S.ENDING, "send EndJob"),
+    Transition(_S.CONSIDERING, Tick, _S.STOPPING, "unresponsive: SIGUSR1, SIGKILL"),
+    Transition(_S.CONSIDERING, Exited, _S.DEAD, "finished: crashed"),
     Transition(_S.JOINING, Joined, _S.RUNNING, "it is in the room"),
     Transition(_S.JOINING, Leaving, _S.LEAVING, "it could not join, or the call was over at once; tell the server"),
     Transition(_S.JOINING, Ready, _S.JOINING, "said again after a redial"),
@@ -131,22 +149,22 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_S.JOINING, EndAsked, _S.ENDING, "send EndJob"),
     Transition(_S.JOINING, Tick, _S.JOINING, "ping"),
     Transition(_S.JOINING, Tick, _S.ENDING, "connect deadline: tell the server, send EndJob"),
-    Transition(_S.JOINING, Tick, _S.STOPPING, "unresponsive: tell the server, SIGUSR1, SIGKILL"),
+    Transition(_S.JOINING, Tick, _S.STOPPING, "unresponsive: lost; SIGUSR1, SIGKILL"),
     Transition(_S.JOINING, MemoryMeasured, _S.JOINING, "below the limit"),
-    Transition(_S.JOINING, MemoryMeasured, _S.STOPPING, "above the limit: tell the server, SIGTERM"),
+    Transition(_S.JOINING, MemoryMeasured, _S.STOPPING, "above the limit: lost; SIGKILL"),
     Transition(_S.JOINING, Ponged, _S.JOINING, "it lives"),
-    Transition(_S.JOINING, Exited, _S.DEAD, "tell the server; finished: crashed"),
+    Transition(_S.JOINING, Exited, _S.DEAD, "finished: crashed, lost; or failed by its own error: tell the server"),
     Transition(_S.RUNNING, Joined, _S.RUNNING, "said again after a redial"),
     Transition(_S.RUNNING, Leaving, _S.LEAVING, "tell the server"),
     Transition(_S.RUNNING, Dialled, _S.RUNNING, "ping"),
     Transition(_S.RUNNING, LineLost, _S.RUNNING, "it has ping_timeout to dial again"),
     Transition(_S.RUNNING, EndAsked, _S.ENDING, "send EndJob"),
     Transition(_S.RUNNING, Tick, _S.RUNNING, "ping, or warn that it is slow"),
-    Transition(_S.RUNNING, Tick, _S.STOPPING, "unresponsive: tell the server, SIGUSR1, SIGKILL"),
+    Transition(_S.RUNNING, Tick, _S.STOPPING, "unresponsive: lost; SIGUSR1, SIGKILL"),
     Transition(_S.RUNNING, MemoryMeasured, _S.RUNNING, "below the limit"),
-    Transition(_S.RUNNING, MemoryMeasured, _S.STOPPING, "above the limit: tell the server, SIGTERM"),
+    Transition(_S.RUNNING, MemoryMeasured, _S.STOPPING, "above the limit: lost; SIGKILL"),
     Transition(_S.RUNNING, Ponged, _S.RUNNING, "it lives"),
-    Transition(_S.RUNNING, Exited, _S.DEAD, "tell the server; finished: crashed"),
+    Transition(_S.RUNNING, Exited, _S.DEAD, "finished: crashed, lost; or failed by its own error: tell the server"),
     Transition(_S.ENDING, Leaving, _S.LEAVING, "tell the server"),
     Transition(_S.ENDING, Leaving, _S.ENDING, "it has no job to leave: dropped"),
     Transition(_S.ENDING, StatusReported, _S.ENDING, "it did not join in time and the server knows"),
@@ -176,7 +194,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_S.LEAVING, Exited, _S.DEAD, "finished: success, or failed with what it said"),
     Transition(_S.STOPPING, Spawned, _S.STOPPING, "SIGKILL: it was condemned before its pid was known"),
     Transition(_S.STOPPING, SpawnFailed, _S.DEAD, "finished"),
-    Transition(_S.STOPPING, Leaving, _S.STOPPING, "the server knows already: send MayLeave"),
+    Transition(_S.STOPPING, Leaving, _S.STOPPING, "not lost after all: tell the server unless it knows; send MayLeave"),
+    Transition(_S.STOPPING, StatusReported, _S.STOPPING, "send MayLeave if it said that it leaves"),
     Transition(_S.STOPPING, Tick, _S.STOPPING, "SIGKILL"),
     Transition(_S.STOPPING, Exited, _S.DEAD, "finished with the first cause"),
 )
@@ -190,6 +209,7 @@ def _targets() -> Mapping[tuple[State, type[Event]], frozenset[State]]:
 
 
 _TARGETS: Final = _targets()
+_IN_CALL: Final = (State.JOINING, State.RUNNING)
 # What may always come too late to matter, in any state that has no row for it.
 _LATE_ANYWHERE: Final = (StatusReported, MemoryMeasured, LineLost, Tick)
 
@@ -213,6 +233,7 @@ class JobLifecycle:
         self._verdict: tuple[Outcome, str] | None = None
         self._reported = False
         self._answered = False
+        self._lost = False
         self._out: list[Command] = []
 
     @property
@@ -241,7 +262,7 @@ class JobLifecycle:
         if (self.state, type(event)) in _TARGETS:
             return True
         what = f"{type(event).__name__} while {self.state.value}"
-        condemned = self.state is State.STOPPING and not isinstance(event, (Adopted, Assigned))
+        condemned = self.state is State.STOPPING and not isinstance(event, (Adopted, Assigned, ConsiderAsked))
         if condemned or isinstance(event, _LATE_ANYWHERE):
             return False
         if not isinstance(event, _REMOTE):
@@ -273,6 +294,12 @@ class JobLifecycle:
             case BootFailed(error):
                 self._verdict = (Outcome.BOOT_FAILED, error)
                 self._stop(now, signal=None, wait=self._deadlines.terminate)
+            case ConsiderAsked():
+                self.state, self._until = State.CONSIDERING, now + self._deadlines.ping_timeout
+                if self.line:
+                    self._out.append(SendConsider())
+            case Considered():
+                self.state, self._until = State.WARM, None
             case Assigned(job_id):
                 self._assigned(job_id, now)
             case Joined():
@@ -305,7 +332,8 @@ class JobLifecycle:
             self._out.append(Signal(SIGKILL))
             self._until = None
         elif isinstance(event, Adopted):
-            self.state, self.job_id, self.line, self._until = State.RUNNING, event.job_id, True, None
+            self.state, self.job_id, self.line = State.JOINING, event.job_id, True
+            self._until = now + self._deadlines.connect
             self._ping.begin(now)
 
     def _ready(self) -> None:
@@ -321,6 +349,8 @@ class JobLifecycle:
             self._out.append(SendBoot())
         elif self.state is State.JOINING and job_id is None:
             self._out.append(SendStart())
+        elif self.state is State.CONSIDERING:
+            self.state, self._until = State.WARM, None
         elif self.state is State.ENDING:
             self._out.append(SendEnd(self._end_reason, max(0.0, (self._until or now) - now)))
         elif job_id != self.job_id:
@@ -351,7 +381,8 @@ class JobLifecycle:
         if self.job_id is None:
             self._out.append(Drop("leaving without a job"))
         elif self.state is State.STOPPING:
-            self._answered = True
+            self._said, self._lost, self._answered = error, False, self._answered or self._reported
+            self._report(error)
         elif self.state is not State.LEAVING:
             if self.state is State.ENDING:
                 self._until = max(self._until or now, now + self._deadlines.terminate)
@@ -364,7 +395,7 @@ class JobLifecycle:
 
     def _may_leave(self) -> None:
         self._answered = True
-        if self.state is State.LEAVING and self.line:
+        if self._said is not None and self.line:
             self._out.append(SendMayLeave())
 
     def _end_asked(self, event: EndAsked, now: float) -> None:
@@ -375,7 +406,7 @@ class JobLifecycle:
         before = self._until
         if self.state in (State.JOINING, State.RUNNING):
             self._ask_to_end(event.reason, now + event.grace, now)
-        elif self.state is State.WARM:
+        elif self.state in (State.WARM, State.CONSIDERING):
             self._ask_to_end(event.reason, now + min(event.grace, self._deadlines.terminate), now)
         else:
             self._sooner(now + event.grace)
@@ -400,7 +431,10 @@ class JobLifecycle:
     def _memory(self, memory_mb: float, now: float) -> None:
         if self._memory_limit_mb and memory_mb > self._memory_limit_mb:
             error = f"used {memory_mb:.0f} MB of memory; the limit is {self._memory_limit_mb} MB"
-            self._condemn(Outcome.OUT_OF_MEMORY, error, now, signal=SIGTERM, wait=self._deadlines.terminate)
+            if self.state in _IN_CALL:
+                self._condemn(Outcome.OUT_OF_MEMORY, error, now, signal=SIGKILL, wait=None)
+            else:
+                self._condemn(Outcome.OUT_OF_MEMORY, error, now, signal=SIGTERM, wait=self._deadlines.terminate)
         elif self._memory_warn_mb and memory_mb > self._memory_warn_mb:
             self._memory_warn_mb = memory_mb + MEMORY_WARN_STEP_MB
             self._out.append(Warn("job uses much memory", "memory_mb", round(memory_mb, 1)))
@@ -424,6 +458,9 @@ class JobLifecycle:
             case State.BOOTING:
                 error = f"did not boot within {limits.boot:g} s"
                 self._condemn(Outcome.BOOT_FAILED, error, now, signal=SIGUSR1, wait=DUMP_TIME)
+            case State.CONSIDERING:
+                error = f"did not decide about an offer within {limits.ping_timeout:g} s"
+                self._condemn(Outcome.UNRESPONSIVE, error, now, signal=SIGUSR1, wait=DUMP_TIME)
             case State.JOINING:
                 error = f"did not join the room within {limits.connect:g} s"
                 self._verdict = (Outcome.FAILED, error)
@@ -459,7 +496,10 @@ class JobLifecycle:
     def _condemn(self, outcome: Outcome, error: str, now: float, *, signal: Signals, wait: float | None) -> None:
         if self._verdict is None:
             self._verdict = (outcome, error)
-        self._report(error)
+        if self.state in _IN_CALL:
+            self._lost = True
+        else:
+            self._report(error)
         self._stop(now, signal=signal, wait=wait)
 
     def _stop(self, now: float, *, signal: Signals | None, wait: float | None) -> None:
@@ -471,6 +511,8 @@ class JobLifecycle:
 
     def _exited(self, code: int | None) -> None:
         outcome, error = self._verdict or self._judge(code)
+        if self.state in _IN_CALL and outcome is Outcome.CRASHED:
+            self._lost = True
         self._finish(outcome, error, describe(code))
 
     def _judge(self, code: int | None) -> tuple[Outcome, str]:
@@ -495,7 +537,8 @@ class JobLifecycle:
     def _finish(self, outcome: Outcome, error: str, name: str) -> None:
         if self._verdict is not None:
             outcome, error = self._verdict
-        self._report(error)
+        if not self._lost:
+            self._report(error)
         self.state, self._until, self._redial_by, self.line = State.DEAD, None, None, False
         self._ping.stop()
-        self._out.append(Finished(outcome, error, name))
+        self._out.append(Finished(outcome, error, name, self._lost))

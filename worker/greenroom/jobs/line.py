@@ -40,6 +40,8 @@ class Line(asyncio.Protocol):
         self._on_made = on_made
         self._frames = frames
         self._transport: asyncio.Transport | None = None
+        self.lost = False
+        """It was up, and is not any more."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # a stream socket's; uvloop's is one by shape only
@@ -58,6 +60,7 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.lost = True
         self.on_lost(self)
 
     def send(self, message: Message) -> None:

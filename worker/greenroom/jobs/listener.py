@@ -13,11 +13,12 @@ from pathlib import Path
 import structlog
 
 from greenroom.errors import SettingsError
-from greenroom.jobs.ipc import ChildMessage, Frames, Hello
+from greenroom.jobs.ipc import ChildMessage, Frames, Handover, Hello
 from greenroom.jobs.line import Line, Message
 
-__all__ = ["Listener"]
+__all__ = ["JOBS_SOCKET", "Listener", "RunDirInUse"]
 
+JOBS_SOCKET = "jobs.sock"
 HELLO_TIMEOUT = 5.0
 
 _MAX_PATH = 107
@@ -26,55 +27,105 @@ _KEY = "worker.run_dir"
 _log = structlog.get_logger(__name__)
 
 
+class RunDirInUse(SettingsError):
+    """Another daemon holds the run directory."""
+
+
 class Listener:
     """Listens on ``<run_dir>/jobs.sock`` and hands over each line once it has said who it is.
 
     ``on_hello(line, hello, pid)``: ``pid`` is the kernel's word, not the message's. A lock in the directory keeps a
     second daemon out, so that a socket file that is found there is a dead daemon's and may be replaced.
+
+    ``apart``: listen beside the daemon that holds the directory, on a socket of our own, until ``take_over``.
+    ``on_handover(line, pid)`` hears of a daemon that wants the directory; the line is the callback's from then on.
     """
 
-    def __init__(self, run_dir: Path, *, on_hello: Callable[[Line, Hello, int], None]) -> None:
-        self.path = run_dir / "jobs.sock"
+    def __init__(self, run_dir: Path, *, apart: bool = False) -> None:
+        self.path = run_dir / JOBS_SOCKET
+        self.apart = apart
+        self.on_hello: Callable[[Line, Hello, int], None] = _hang_up
+        self.on_handover: Callable[[Line, int], None] | None = None
         self._run_dir = run_dir
-        self._on_hello = on_hello
+        self._own = run_dir / f"jobs-{os.getpid()}.sock"
         self._server: asyncio.Server | None = None
         self._lock: int | None = None
         self._strangers: dict[Line, asyncio.TimerHandle] = {}
 
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """What a process is to dial, and what it is to try first, if that is another."""
+        return os.fspath(self.path), os.fspath(self._own) if self.apart else ""
+
     async def start(self) -> None:
-        """Raises ``SettingsError`` if the directory cannot be used."""
+        """Raises ``SettingsError`` if the directory cannot be used, ``RunDirInUse`` if another daemon does."""
         listening = await asyncio.to_thread(self._open)
         self._server = await asyncio.get_running_loop().create_unix_server(self._made, sock=listening)
 
+    async def take_over(self) -> None:
+        """Go where the daemon was that has let go. Raises as ``start``."""
+        if self.apart:
+            await asyncio.to_thread(self._move)
+
+    async def release(self) -> None:
+        """Listen no more and leave the directory to another daemon; the lines that are up stay. ``start`` again takes
+        it back."""
+        await self._close()
+        await asyncio.to_thread(self._unlock)
+
     async def aclose(self) -> None:
+        """Listen no more; the socket's file goes, unless it is another daemon's by now."""
+        await self._close()
+        await asyncio.to_thread(self._remove)
+
+    async def _close(self) -> None:
         for line in list(self._strangers):
             line.abort()
         if self._server is not None:
             self._server.close()
-        if self._lock is not None:
-            await asyncio.to_thread(self._remove)
+            self._server = None
 
     def _open(self) -> socket.socket:
-        where = os.fsencode(self.path)
+        path = self._own if self.apart else self.path
+        where = os.fsencode(path)
         if len(where) > _MAX_PATH:
-            problem = f"the path of the socket {self.path} has {len(where)} bytes; expected at most {_MAX_PATH}"
+            problem = f"the path of the socket {path} has {len(where)} bytes; expected at most {_MAX_PATH}"
             raise SettingsError(f"{problem}: choose a shorter directory", key=_KEY)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._make_private()
-            self._lock = self._take_lock()
-            self.path.unlink(missing_ok=True)
-            listening.bind(os.fspath(self.path))
+            if not self.apart:
+                self._lock = self._take_lock()
+                self._sweep()
+            path.unlink(missing_ok=True)
+            listening.bind(os.fspath(path))
             listening.listen(128)
             listening.setblocking(False)
         except OSError as error:
             listening.close()
             self._unlock()
-            raise SettingsError(f"cannot listen on {self.path}: {error.strerror}", key=_KEY) from error
+            raise SettingsError(f"cannot listen on {path}: {error.strerror}", key=_KEY) from error
         except SettingsError:
             listening.close()
             raise
         return listening
+
+    def _move(self) -> None:
+        self._lock = self._take_lock()
+        try:
+            # Who dials the old name from now on reaches this socket; there is no moment without one.
+            self._own.rename(self.path)
+        except OSError as error:
+            self._unlock()
+            raise SettingsError(f"cannot listen on {self.path}: {error.strerror}", key=_KEY) from error
+        self.apart = False
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what daemons left that died before they had taken over. Needs the lock."""
+        for left in self._run_dir.glob("jobs-*.sock"):
+            if not _listens(left):
+                left.unlink(missing_ok=True)
 
     def _make_private(self) -> None:
         """Whoever can enter the directory can speak for a job, so only this user may."""
@@ -91,11 +142,15 @@ class Listener:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            raise SettingsError(f"{self._run_dir} is in use by another daemon; expected one each", key=_KEY) from error
+            problem = f"{self._run_dir} is in use by another daemon; expected one each, or --takeover"
+            raise RunDirInUse(problem, key=_KEY) from error
         return lock
 
     def _remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        if self.apart:
+            self._own.unlink(missing_ok=True)
+        elif self._lock is not None:
+            self.path.unlink(missing_ok=True)
         self._unlock()
 
     def _unlock(self) -> None:
@@ -115,13 +170,32 @@ class Listener:
             pid, uid = line.peer()
         except OSError:
             return
-        if not isinstance(message, Hello) or uid != os.geteuid() or pid == 0:
-            _log.warning("stranger on the jobs' socket", pid=pid, uid=uid, said=type(message).__name__)
-            line.abort()
-            return
-        self._on_hello(line, message, pid)
+        if uid == os.geteuid() and pid != 0:
+            if isinstance(message, Hello):
+                self.on_hello(line, message, pid)
+                return
+            if isinstance(message, Handover) and self.on_handover is not None:
+                _log.info("another daemon takes over", pid=pid, version=message.version)
+                self.on_handover(line, pid)
+                return
+        _log.warning("stranger on the jobs' socket", pid=pid, uid=uid, said=type(message).__name__)
+        line.abort()
 
     def _forget(self, line: Line) -> None:
         timer = self._strangers.pop(line, None)
         if timer is not None:
             timer.cancel()
+
+
+def _hang_up(line: Line, hello: Hello, pid: int) -> None:
+    """Nobody is at home yet."""
+    line.abort()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dialling:
+        try:
+            dialling.connect(os.fspath(path))
+        except OSError:
+            return False
+    return True

@@ -1,8 +1,9 @@
 """The green room itself: for each agent some processes that are ready to go on, and the jobs that run.
 
-Processes are started one at a time, so that warming up leaves the machine to the calls; only jobs that found no warm
-process make it start more at once, up to one for each core. A job that found none gets the next that becomes ready.
-Boots that fail are retried with growing delays (``breaker``); their reason is logged when it changes.
+Processes are started one at a time, and while others are warm not until a call that has just come has been greeted, so
+that warming up leaves the machine to the calls; only jobs that found no warm process make it start more at once, up to
+one for each core. A job that found none gets the next that becomes ready; one that lost its process (``recovery``) goes
+first. Boots that fail are retried with growing delays (``breaker``); their reason is logged when it changes.
 """
 
 from __future__ import annotations
@@ -11,29 +12,32 @@ import asyncio
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from greenroom.jobs.bench import Bench, Warmth
+from greenroom.jobs.calls import Call, CallOwner, Calls
 from greenroom.jobs.events import Finished, Outcome
 from greenroom.jobs.forks import ForkServer
-from greenroom.jobs.ipc import Boot, EndJob, Fork, Hello, JobInfo
+from greenroom.jobs.ipc import Boot, Considered, EndJob, Fork, Hello, JobInfo, Measured, RoomChanged
 from greenroom.jobs.line import Line
 from greenroom.jobs.listener import Listener
-from greenroom.jobs.memory import memory_mb
 from greenroom.jobs.process import JobProcess
+from greenroom.jobs.questions import Questions
+from greenroom.jobs.scales import Scales
 from greenroom.settings import AgentSettings, Settings
 
-__all__ = ["PRELOAD", "RUNNER", "Pool", "preload_items"]
+__all__ = ["PRELOAD", "RUNNER", "Pool", "PoolOwner", "preload_items"]
 
-RUNNER = "greenroom.job:Runner"
-PRELOAD = ("asyncio", "structlog", "msgspec", "numpy", "livekit.rtc", "greenroom.job")
+RUNNER = "greenroom.job.runner:Runner"
+PRELOAD = ("asyncio", "structlog", "msgspec", "numpy", "livekit.rtc", "greenroom.job.rehearsal")
 PATIENCE = 5.0
 """Seconds that a process without a job waits for a daemon."""
-MEMORY_INTERVAL = 5.0
+ENTERING, GREETING = 2.0, 0.3
+"""Seconds for a call to be joined, and from then until its first words are on their way."""
 KILL_MARGIN = 5.0
 """Seconds for the kernel to end what was killed, before the pool closes without it."""
 
@@ -51,48 +55,55 @@ def preload_items(settings: Settings) -> tuple[str, ...]:
     return (*PRELOAD, *(f"plugin:{name}" for name in sorted(used)), *settings.worker.preload)
 
 
+class PoolOwner(CallOwner, Protocol):
+    """Who is told of jobs and of readiness."""
+
+    def warm_changed(self, warmth: Warmth) -> None:
+        """An agent's readiness is now this."""
+        ...
+
+    def booted(self, agent: str, seconds: float, error: str) -> None:
+        """One of its processes became warm in so long, or did not; ``error`` is empty for one that did."""
+        ...
+
+    def recycled(self, agent: str) -> None:
+        """One of its warm processes is replaced: it is too old, or the settings are new."""
+        ...
+
+
 class Pool:
-    """All processes of one worker.
-
-    ``on_leaving(job_id, error)``: the job is over, ``error`` empty for success; tell the server, then call
-    ``may_leave``. It comes once for each job, and before ``on_finished(job_id, outcome)``, which says that its process
-    is gone and its slot free. ``on_warm_changed`` follows each agent's readiness. ``on_adopted(job)``: a process of an
-    earlier daemon came with its job, which is from then on like one that was started; without it such processes are
-    left alone and end with their calls. The callbacks are called from the event loop and must not raise.
-    """
-
-    memory_interval = MEMORY_INTERVAL
+    """All processes of one worker. ``runner`` works in them, ``preload`` is imported for that, if not the usual."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        run_dir: Path,
-        on_leaving: Callable[[str, str], None],
-        on_finished: Callable[[str, Outcome], None],
-        on_warm_changed: Callable[[Warmth], None],
-        on_adopted: Callable[[JobInfo], None] | None = None,
-        runner: str = RUNNER,
+        listener: Listener,
+        owner: PoolOwner,
+        runner: str = "",
         preload: tuple[str, ...] | None = None,
     ) -> None:
         self._worker = settings.worker
         self._settings = settings.encode()
-        self._on_leaving = on_leaving
-        self._on_finished = on_finished
-        self._on_warm_changed = on_warm_changed
-        self._on_adopted = on_adopted
-        self._runner = runner
+        self._owner = owner
+        self._runner = runner or RUNNER
         self._benches = {agent.name: self._bench(agent) for agent in settings.agents}
         self._processes: dict[str, JobProcess] = {}
-        self._jobs: dict[str, JobProcess] = {}
+        self._calls = Calls(owner, place=self._place)
+        self._questions = Questions()
+        self._scales = Scales(lambda: [call.process for call in self._calls if call.process is not None])
         self._slots = self._names()
-        self._forks = ForkServer(preload_items(settings) if preload is None else preload)
-        self._listener = Listener(run_dir, on_hello=self._hello)
+        self._preload = preload
+        self._forks = ForkServer(self._preload_items(settings))
+        self._listener = listener
+        listener.on_hello = self._hello
         self._closing = False
+        self._greeted_at = 0.0
+        """By when the last call that came will have heard something."""
         self._retry: asyncio.TimerHandle | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._jobless = asyncio.Event()
+        self._recycling: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
+        self._settled = asyncio.Event()
         self._refused: deque[str] = deque(maxlen=1000)
 
     async def start(self) -> None:
@@ -113,74 +124,142 @@ class Pool:
     @property
     def jobs(self) -> dict[str, int | None]:
         """The pid that serves each job; ``None`` for a job that waits for a process."""
-        waiting = {job_id: None for bench in self._benches.values() for job_id in bench.waiting}
-        return waiting | {job_id: process.pid for job_id, process in self._jobs.items()}
+        return {call.job.id: None if call.process is None else call.process.pid for call in self._calls}
+
+    @property
+    def calls(self) -> Calls:
+        """For those who want to know more of them."""
+        return self._calls
 
     @property
     def fork_server_pid(self) -> int | None:
         return self._forks.pid
 
     def warmth(self) -> tuple[Warmth, ...]:
-        return tuple(bench.warmth() for bench in self._benches.values())
+        """Of the agents in the settings."""
+        return tuple(bench.warmth() for bench in self._benches.values() if not bench.removed)
 
     # Jobs.
+
+    def consider(self, agent_name: str, job: JobInfo) -> asyncio.Future[Considered]:
+        """Put an offer to the agent's own code, in a warm process; the answer comes within ``on_request``.
+
+        Raises ``KeyError`` for an unknown agent.
+        """
+        return self._questions.ask(self._benches[agent_name], job, seconds=self._worker.deadlines.on_request)
 
     def start_job(self, agent_name: str, job: JobInfo) -> None:
         """Give the job to a warm process, or to the next one. A job that is known already is left as it is.
 
-        What becomes of it comes through the callbacks, also when no process can be had. Raises ``KeyError`` for an
-        unknown agent.
+        What becomes of it comes through the owner, also when no process can be had. Raises ``KeyError`` for an unknown
+        agent.
         """
         bench = self._benches[agent_name]
-        if job.id in self.jobs:
+        if job.id in self._calls:
             return
-        self._jobless.clear()
-        loop = asyncio.get_running_loop()
+        call = self._calls.open(job, attempts=bench.agent.recovery.attempts)
         if self._closing:
-            loop.call_soon(self._fail, job.id, "the worker is stopping")
+            # Not at once: who starts a job does not expect its end before this returns.
+            asyncio.get_running_loop().call_soon(self._calls.unserved, call, "the worker is stopping", Outcome.RETIRED)
             return
-        timer = loop.call_later(self._worker.deadlines.boot, self._give_up, bench, job.id)
-        bench.waiting[job.id] = (job, timer)
-        self._serve(bench)
-        if job.id in bench.waiting:
-            _log.warning("no warm process", agent=agent_name, job=job.id, room=job.room, starting=bench.starting)
-            loop.call_soon(self._fail_hopeless, bench)
-        self._top_up()
-        self._show(bench)
+        self._queue(bench, call)
 
     def end_job(self, job_id: str, reason: str) -> None:
         """Have the call ended within its deadlines. Unknown jobs are ignored: they may just have ended."""
-        if job_id in self._jobs:
-            self._jobs[job_id].end(reason, grace=self._worker.deadlines.end)
+        call = self._calls.get(job_id)
+        if call is None:
             return
-        for bench in self._benches.values():
-            if job_id in bench.waiting:
-                self._unqueue(bench, job_id, f"ended before it started: {reason}", Outcome.RETIRED)
+        self._calls.ended(call)
+        if call.process is not None:
+            call.process.end(reason, grace=self._worker.deadlines.end)
+        else:
+            for bench in self._benches.values():
+                if job_id in bench.waiting:
+                    self._unqueue(bench, job_id, f"ended before it started: {reason}", Outcome.RETIRED)
 
     def may_leave(self, job_id: str) -> None:
         """The server was told the job's outcome, or cannot be reached."""
-        if job_id in self._jobs:
-            self._jobs[job_id].may_leave()
+        call = self._calls.get(job_id)
+        if call is not None and call.process is not None:
+            call.process.may_leave()
 
-    async def drain(self) -> None:
-        """Replace no process any more and wait until the jobs have ended by themselves, for ``drain`` at most."""
+    def wrap_up(self, seconds: float, *, last: bool) -> None:
+        """Tell all agents that their calls will be ended in so many seconds."""
+        self._calls.wrap_up(seconds, last=last)
+
+    # The whole.
+
+    def reload(self, settings: Settings) -> None:
+        """Have new processes in place of those without a job, made by these settings. Calls that go on keep theirs.
+
+        The old ones stay until the new ones are warm, and take the jobs that come before.
+        """
+        self._worker = settings.worker
+        self._settings = settings.encode()
+        known = {agent.name for agent in settings.agents}
+        for agent in settings.agents:
+            if agent.name in self._benches:
+                self._renew(self._benches[agent.name], agent)
+            else:
+                self._benches[agent.name] = self._bench(agent)
+        for name, bench in self._benches.items():
+            if name not in known:
+                bench.removed, bench.wanted = True, 0
+                self._make_stale(bench)
+        self._forks.preload(self._preload_items(settings))
+        for bench in self._benches.values():
+            self._trim(bench)
+            self._show(bench)
+        self._top_up()
+
+    def rest(self) -> None:
+        """Replace no process any more: for a drain. Calls that are promised or come back still get one."""
         for bench in self._benches.values():
             bench.wanted = 0
-        self._check_idle()
-        try:
-            async with asyncio.timeout(self._worker.deadlines.drain):
-                await self._jobless.wait()
-        except TimeoutError:
-            _log.warning("drain timed out", jobs=sorted(self.jobs))
+        self._disarm()
+
+    def rouse(self) -> None:
+        """Take ``rest`` back."""
+        for bench in self._benches.values():
+            bench.wanted = 0 if bench.removed else self._wanted(bench.agent)
+        self._top_up()
+
+    async def settle(self) -> None:
+        """Returns when no job waits for a process."""
+        while any(bench.waiting for bench in self._benches.values()):
+            self._settled.clear()
+            await self._settled.wait()
 
     async def aclose(self) -> None:
         """End all jobs and processes within their deadlines."""
         self._closing = True
-        if self._retry is not None:
-            self._retry.cancel()
+        self._disarm()
+        self._dismiss()
+        for call in self._calls:
+            self._calls.ended(call)
+        await self._close()
+
+    async def let_go(self) -> None:
+        """End what has no job and leave the calls to themselves: they dial whoever listens next. The listener has to be
+        closed by then."""
+        self._closing = True
+        self._disarm()
+        self._dismiss()
+        for call in self._calls:
+            process = call.process
+            if process is not None:
+                process.let_go()
+                del self._processes[process.slot]
+        await self._close()
+
+    def _dismiss(self) -> None:
+        """Whoever waits for a process waits in vain."""
+        self._questions.aclose()
         for bench in self._benches.values():
             for job_id in list(bench.waiting):
                 self._unqueue(bench, job_id, "the worker is stopping", Outcome.RETIRED)
+
+    async def _close(self) -> None:
         deadlines = self._worker.deadlines
         self._forks.cancel_queued()
         for process in list(self._processes.values()):
@@ -191,9 +270,7 @@ class Pool:
                 await self._empty.wait()
         except TimeoutError:
             _log.error("processes do not end", pids=[process.pid for process in self._processes.values()])
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await self._scales.aclose()
         await self._forks.aclose()
         await self._listener.aclose()
 
@@ -201,29 +278,52 @@ class Pool:
 
     def warmed(self, process: JobProcess) -> None:
         bench = self._benches[process.agent]
+        if not process.seasoned:
+            process.seasoned = True
+            self._owner.booted(process.agent, process.age, "")
         if bench.breaker.succeeded():
             _log.info("agent boots again", agent=process.agent)
+        if not process.stale:
+            bench.considers = process.considers
         self._serve(bench)
+        self._questions.put(bench)
+        self._trim(bench)
         self._top_up()
         self._show(bench)
 
     def cooled(self, process: JobProcess) -> None:
         self._show(self._benches[process.agent])
 
+    def considered(self, process: JobProcess, decision: Considered) -> None:
+        self._questions.answered(process, decision)
+
+    def joined(self, process: JobProcess, journal: str) -> None:
+        self._greeted_at = asyncio.get_running_loop().time() + GREETING
+        self._calls.joined(process, journal)
+        self._top_up()
+
+    def wrote(self, process: JobProcess, journal: str) -> None:
+        self._calls.wrote(process, journal)
+
+    def room_changed(self, process: JobProcess, change: RoomChanged) -> None:
+        self._calls.room_changed(process, change)
+
+    def measured(self, process: JobProcess, measured: Measured) -> None:
+        self._calls.measured(process, measured)
+
     def leaving(self, process: JobProcess, error: str) -> None:
-        if process.job is not None:
-            self._on_leaving(process.job.id, error)
+        self._calls.left(process, error)
 
     def finished(self, process: JobProcess, end: Finished) -> None:
-        del self._processes[process.slot]
+        self._processes.pop(process.slot, None)
         bench = self._benches.get(process.agent)
         if bench is not None:
             bench.processes.discard(process)
         if process.job is not None:
-            del self._jobs[process.job.id]
-            self._on_finished(process.job.id, end.outcome)
+            self._calls.gone(process, end)
         elif bench is not None and end.outcome is not Outcome.RETIRED:
             self._boot_failed(bench, process, end)
+        self._questions.gone(process)
         self._check_idle()
         self._top_up()
         if bench is not None:
@@ -232,13 +332,62 @@ class Pool:
     # Warming up.
 
     def _bench(self, agent: AgentSettings) -> Bench:
-        wanted = self._worker.warm if agent.warm is None else agent.warm
-        return Bench(agent, wanted, Boot(self._settings, agent.name))
+        return Bench(agent, self._wanted(agent), Boot(self._settings, agent.name))
+
+    def _wanted(self, agent: AgentSettings) -> int:
+        return self._worker.warm if agent.warm is None else agent.warm
+
+    def _renew(self, bench: Bench, agent: AgentSettings) -> None:
+        fresh = self._bench(agent)
+        bench.agent, bench.wanted, bench.boot, bench.breaker = agent, fresh.wanted, fresh.boot, fresh.breaker
+        bench.removed = False
+        self._make_stale(bench)
+
+    def _make_stale(self, bench: Bench) -> None:
+        for process in list(bench.processes):
+            process.stale = True
+            if process.booting:
+                process.end("the settings have changed", grace=0.0)
+
+    def _trim(self, bench: Bench) -> None:
+        """End stale processes whose place is taken."""
+        for process in bench.surplus:
+            self._owner.recycled(bench.agent.name)
+            process.end("replaced", grace=self._worker.deadlines.terminate)
+
+    def _recycle(self) -> None:
+        """Have processes replaced that are too old, and come back when the next one is."""
+        if self._recycling is not None:
+            self._recycling.cancel()
+            self._recycling = None
+        limit = self._worker.recycle_after
+        if not limit or self._closing:
+            return
+        ages = []
+        for bench in self._benches.values():
+            for process in bench.processes:
+                if process.available and not process.stale and bench.wanted:
+                    if process.age >= limit:
+                        process.stale = True
+                    else:
+                        ages.append(process.age)
+        if ages:
+            later = limit - max(ages)
+            self._recycling = asyncio.get_running_loop().call_later(later, self._top_up)
+
+    def _preload_items(self, settings: Settings) -> tuple[str, ...]:
+        return preload_items(settings) if self._preload is None else (*self._preload, *settings.worker.preload)
 
     def _names(self) -> Iterator[str]:
         """Names that no other daemon's processes have."""
         ours = secrets.token_hex(4)
         return (f"{ours}-{n}" for n in count(1))
+
+    def _disarm(self) -> None:
+        for timer in (self._retry, self._recycling):
+            if timer is not None:
+                timer.cancel()
+        self._retry = self._recycling = None
 
     def _top_up(self) -> None:
         """Start what is lacking and may be started now; come back for what has to wait."""
@@ -247,47 +396,75 @@ class Pool:
             self._retry = None
         if self._closing:
             return
+        self._recycle()
         loop = asyncio.get_running_loop()
         benches = list(self._benches.values())
         at_once = max(1, min(sum(len(bench.waiting) for bench in benches), os.cpu_count() or 1))
         for _ in range(at_once - sum(bench.starting for bench in benches)):
-            lacking = [bench for bench in benches if bench.lack > 0 and bench.breaker.not_before <= loop.time()]
+            lacking = [bench for bench in benches if bench.lack > 0 and self._not_before(bench) <= loop.time()]
             if not lacking:
                 break
             self._fork(max(lacking, key=lambda bench: (len(bench.waiting), bench.lack)))
-        later = [bench.breaker.not_before for bench in benches if bench.lack > 0]
+        later = [self._not_before(bench) for bench in benches if bench.lack > 0]
         if later and min(later) > loop.time():
             self._retry = loop.call_at(min(later), self._top_up)
+
+    def _not_before(self, bench: Bench) -> float:
+        """When its next process may be started."""
+        return max(bench.breaker.not_before, self._greeted_at if bench.warm else 0.0)
 
     def _fork(self, bench: Bench) -> None:
         process = JobProcess(next(self._slots), boot=bench.boot, worker=self._worker, owner=self)
         self._processes[process.slot] = process
         self._empty.clear()
         bench.processes.add(process)
-        line = os.fspath(self._listener.path)
-        self._forks.fork(Fork(process.slot, line, self._runner, PATIENCE), process)
+        line, via = self._listener.addresses
+        self._forks.fork(Fork(process.slot, line, self._runner, PATIENCE, via), process)
 
     def _boot_failed(self, bench: Bench, process: JobProcess, end: Finished) -> None:
         news = bench.breaker.failed(end.error, asyncio.get_running_loop().time())
         if news and not self._closing:
             trace = {"exception": process.trace} if process.trace else {}
             _log.error("agent does not boot", agent=process.agent, error=end.error, exit=end.exit, **trace)
+        self._owner.booted(process.agent, process.age, end.error)
         self._fail_hopeless(bench)
 
     # Jobs and processes, brought together.
+
+    def _place(self, call: Call) -> None:
+        """A call comes back: it goes before those that were not answered yet."""
+        bench = self._benches.get(call.job.agent_name)
+        if bench is None:
+            self._calls.unserved(call, "its agent is not in the settings any more", Outcome.FAILED)
+        elif self._closing:
+            self._calls.unserved(call, "the worker is stopping", Outcome.RETIRED)
+        else:
+            self._queue(bench, call, first=True)
+
+    def _queue(self, bench: Bench, call: Call, *, first: bool = False) -> None:
+        job = call.job
+        loop = asyncio.get_running_loop()
+        entry = {job.id: (call, loop.call_later(self._worker.deadlines.boot, self._give_up, bench, job.id))}
+        bench.waiting = entry | bench.waiting if first else bench.waiting | entry
+        self._serve(bench)
+        if job.id in bench.waiting:
+            _log.warning("no warm process", agent=bench.agent.name, job=job.id, room=job.room, starting=bench.starting)
+            loop.call_soon(self._fail_hopeless, bench)
+        self._top_up()
+        self._show(bench)
 
     def _serve(self, bench: Bench) -> None:
         """Jobs in the order they came, each to the process that is warm."""
         for process in bench.warm:
             if not bench.waiting:
                 return
-            job_id = next(iter(bench.waiting))
-            job, timer = bench.waiting.pop(job_id)
+            call, timer = bench.waiting.pop(next(iter(bench.waiting)))
             timer.cancel()
             bench.processes.discard(process)
-            self._jobs[job_id] = process
-            process.assign(job)
-            self._watch_memory()
+            self._greeted_at = asyncio.get_running_loop().time() + ENTERING
+            self._calls.serve(call, process)
+            self._scales.start()
+            self._settled.set()
 
     def _fail_hopeless(self, bench: Bench) -> None:
         """Tell the jobs that wait for an agent that does not boot."""
@@ -300,27 +477,19 @@ class Pool:
         self._unqueue(bench, job_id, error, Outcome.BOOT_FAILED)
 
     def _unqueue(self, bench: Bench, job_id: str, error: str, outcome: Outcome) -> None:
-        _, timer = bench.waiting.pop(job_id)
+        call, timer = bench.waiting.pop(job_id)
         timer.cancel()
-        self._fail(job_id, error, outcome)
+        self._calls.unserved(call, error, outcome)
+        self._settled.set()
         self._show(bench)
-
-    def _fail(self, job_id: str, error: str, outcome: Outcome = Outcome.RETIRED) -> None:
-        """End a job that never had a process."""
-        _log.error("job not started", job=job_id, error=error)
-        self._on_leaving(job_id, error)
-        self._on_finished(job_id, outcome)
-        self._check_idle()
 
     def _show(self, bench: Bench) -> None:
         warmth = bench.warmth()
-        if warmth != bench.shown:
+        if warmth != bench.shown and not bench.removed:
             bench.shown = warmth
-            self._on_warm_changed(warmth)
+            self._owner.warm_changed(warmth)
 
     def _check_idle(self) -> None:
-        if not self.jobs:
-            self._jobless.set()
         if not self._processes:
             self._empty.set()
 
@@ -331,7 +500,7 @@ class Pool:
         try:
             if process is not None and process.pid in (None, pid):
                 process.attach(line, hello, pid=pid)
-            elif process is not None or (hello.job is not None and hello.job.id in self.jobs):
+            elif process is not None or (hello.job is not None and hello.job.id in self._calls):
                 _log.warning("stranger dialled for a known process", slot=hello.slot, pid=pid)
                 line.close()
             elif hello.job is None:
@@ -345,7 +514,7 @@ class Pool:
             line.abort()
 
     def _adopt(self, line: Line, hello: Hello, job: JobInfo, pid: int) -> None:
-        if self._on_adopted is None or self._closing:
+        if self._closing:
             if hello.slot not in self._refused:
                 self._refused.append(hello.slot)
                 _log.info("call of an earlier daemon left alone", job=job.id, room=job.room, pid=pid)
@@ -353,33 +522,9 @@ class Pool:
             return
         process = JobProcess(hello.slot, boot=Boot(self._settings, job.agent_name), worker=self._worker, owner=self)
         process.adopt(line, job, pid=pid)
-        self._processes[hello.slot] = self._jobs[job.id] = process
-        self._jobless.clear()
+        self._processes[hello.slot] = process
         self._empty.clear()
         _log.info("call adopted", job=job.id, room=job.room, pid=pid, version=hello.version)
-        self._on_adopted(job)
-        self._watch_memory()
-
-    # Memory.
-
-    def _watch_memory(self) -> None:
-        if (self._worker.memory_warn_mb or self._worker.memory_limit_mb) and self._watching is None:
-            self._watching = asyncio.create_task(self._measure(), name="memory of jobs")
-
-    async def _measure(self) -> None:
-        """While there are jobs, and no longer: an idle worker does not wake up."""
-        try:
-            while self._jobs:
-                await asyncio.sleep(self.memory_interval)
-                processes = list(self._jobs.values())
-                pids = [process.pid for process in processes]
-                figures = await asyncio.to_thread(_measure_all, pids)
-                for process, figure in zip(processes, figures, strict=True):
-                    if figure is not None:
-                        process.measured(figure)
-        finally:
-            self._watching = None
-
-
-def _measure_all(pids: list[int | None]) -> list[float | None]:
-    return [None if pid is None else memory_mb(pid) for pid in pids]
+        bench = self._benches.get(job.agent_name)
+        self._calls.adopt(job, process, attempts=0 if bench is None else bench.agent.recovery.attempts)
+        self._scales.start()

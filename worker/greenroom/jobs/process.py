@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -32,6 +33,22 @@ class ProcessOwner(Protocol):
         """It is not available any more: taken, lost or told to go. Not said of one that has finished."""
         ...
 
+    def considered(self, process: JobProcess, decision: ipc.Considered) -> None:
+        """It has decided about a job that was put to it."""
+        ...
+
+    def joined(self, process: JobProcess, journal: str) -> None:
+        """It is in the room, and writes there, if it does."""
+        ...
+
+    def wrote(self, process: JobProcess, journal: str) -> None:
+        """It has begun its journal after it had joined."""
+        ...
+
+    def room_changed(self, process: JobProcess, change: ipc.RoomChanged) -> None: ...
+
+    def measured(self, process: JobProcess, measured: ipc.Measured) -> None: ...
+
     def leaving(self, process: JobProcess, error: str) -> None:
         """Its job is over: the server is to be told, then ``may_leave`` called."""
         ...
@@ -53,6 +70,14 @@ class JobProcess:
         self.dropped = 0
         self.trace = ""
         """Where its boot failed."""
+        self.stale = False
+        """It is to be replaced: the settings have changed, or it is too old."""
+        self.seasoned = False
+        """That it is warm was told."""
+        self.considers = False
+        """Offers are to be put to it; known once it is warm."""
+        self.memory_mb: float | None = None
+        """When it was last measured."""
         self._boot = boot
         self._owner = owner
         self._loop = loop
@@ -60,6 +85,8 @@ class JobProcess:
         self._pidfd: int | None = None
         self._watched = False
         self._warm = False
+        self._wrap_up: tuple[float, bool] | None = None
+        self._asked: ipc.JobInfo | None = None
         self._born = loop.time()
         self.lifecycle = JobLifecycle(
             worker.deadlines,
@@ -85,6 +112,15 @@ class JobProcess:
     def available(self) -> bool:
         return self.lifecycle.available
 
+    @property
+    def booting(self) -> bool:
+        """It is not warm yet, and was not told to go."""
+        return self.state in (State.STARTING, State.BOOTING)
+
+    @property
+    def age(self) -> float:
+        return self._loop.time() - self._born
+
     # What the owner asks for.
 
     def assign(self, job: ipc.JobInfo) -> None:
@@ -92,13 +128,25 @@ class JobProcess:
         self.job = job
         self._feed(events.Assigned(job.id))
 
+    def consider(self, job: ipc.JobInfo) -> None:
+        """Put an offer to it; it has to be available. Unless it hangs or dies the owner hears ``considered``, after
+        however long."""
+        self._asked = job
+        self._feed(events.ConsiderAsked())
+
     def end(self, reason: str, *, grace: float) -> None:
         self._feed(events.EndAsked(reason, grace))
+
+    def wrap_up(self, until: float, last: bool) -> None:
+        """Say that its call will be ended at ``until``, on the monotonic clock; again on each new line."""
+        self._wrap_up = (until, last)
+        self._say_wrap_up()
 
     def may_leave(self) -> None:
         self._feed(events.StatusReported())
 
     def measured(self, memory_mb: float) -> None:
+        self.memory_mb = memory_mb
         self._feed(events.MemoryMeasured(memory_mb))
 
     def adopt(self, line: Line, job: ipc.JobInfo, *, pid: int) -> None:
@@ -108,6 +156,15 @@ class JobProcess:
         self._hold(line)
         self._feed(events.Adopted(pid, job.id))
         self.disowned()
+
+    def let_go(self) -> None:
+        """Leave it to itself, with its line closed and its call going on. Nothing follows."""
+        self._driver.close()
+        if self._line is not None:
+            self._line.on_lost = _ignore
+            self._line.close()
+            self._line = None
+        self._drop_pidfd()
 
     # What the line says.
 
@@ -119,6 +176,7 @@ class JobProcess:
             self._feed(events.Spawned(pid))
         self._hold(line)
         self._feed(events.Dialled(None if hello.job is None else hello.job.id))
+        self._say_wrap_up()
 
     def _hold(self, line: Line) -> None:
         if self._line is not None:
@@ -130,19 +188,25 @@ class JobProcess:
 
     def _heard(self, _: Line, message: Message) -> None:
         match message:
-            case ipc.Ready(seconds):
+            case ipc.Ready(seconds, considers):
                 if self.state is State.BOOTING:
                     _log.debug("process warm", **self._names(), seconds=round(seconds, 3))
+                self.considers = considers
                 self._feed(events.Ready())
             case ipc.BootFailure(error, trace):
                 self.trace = trace
                 self._feed(events.BootFailed(error))
             case ipc.Pong(n):
                 self._feed(events.Ponged(n))
-            case ipc.Joined(seconds):
-                if self.state is State.JOINING:
-                    _log.info("job joined", **self._names(), seconds=round(seconds, 3))
-                self._feed(events.Joined())
+            case ipc.Considered():
+                self._feed(events.Considered())
+                self._owner.considered(self, message)
+            case ipc.Joined(seconds, journal):
+                self._joined(seconds, journal)
+            case ipc.RoomChanged():
+                self._owner.room_changed(self, message)
+            case ipc.Measured():
+                self._owner.measured(self, message)
             case ipc.Leaving(reason, error):
                 if self.state is not State.LEAVING:
                     _log.info("job leaving", **self._names(), reason=reason, error=error)
@@ -151,6 +215,20 @@ class JobProcess:
                 self._feed(events.Ended())
             case _:
                 self._drop(f"{type(message).__name__} on a known line")
+
+    def _joined(self, seconds: float, journal: str) -> None:
+        news = self.state is State.JOINING
+        self._feed(events.Joined())
+        if news:
+            _log.info("job joined", **self._names(), seconds=round(seconds, 3))
+            self._owner.joined(self, journal)
+        elif journal:
+            self._owner.wrote(self, journal)
+
+    def _say_wrap_up(self) -> None:
+        if self._wrap_up is not None:
+            until, last = self._wrap_up
+            self._send(ipc.WrapUp(max(0.0, until - time.monotonic()), last))
 
     def _lost(self, _: Line) -> None:
         self._line = None
@@ -198,6 +276,9 @@ class JobProcess:
             case events.SendStart():
                 if self.job is not None:
                     self._send(ipc.StartJob(self.job))
+            case events.SendConsider():
+                if self._asked is not None:
+                    self._send(ipc.Consider(self._asked))
             case events.SendPing(n):
                 self._send(ipc.Ping(n))
             case events.SendEnd(reason, grace):
@@ -232,11 +313,7 @@ class JobProcess:
     def _finish(self, end: events.Finished) -> None:
         self._driver.close()
         self._warm = False
-        if self._pidfd is not None:
-            if self._watched:
-                self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
+        self._drop_pidfd()
         if self._line is not None:
             self._line.on_lost = _ignore
             self._line.abort()
@@ -248,6 +325,13 @@ class JobProcess:
             "process finished", **self._names(), outcome=end.outcome.value, error=end.error, exit=end.exit, age=seconds
         )
         self._owner.finished(self, end)
+
+    def _drop_pidfd(self) -> None:
+        if self._pidfd is not None:
+            if self._watched:
+                self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
 
     def _names(self) -> dict[str, object]:
         """Fields of each log line."""

@@ -1,0 +1,1 @@
+"""One job in its process, from its assignment to the end of its call."""
