@@ -18,15 +18,17 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from greenroom import cli
+from greenroom.daemon import __main__ as daemon
 from greenroom.embedded import call, dev
 from greenroom.embedded.call import CallOptions
+from greenroom.errors import GreenroomError
 from greenroom.version import __version__
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "config" / "demo.yaml"
 SERVER = {"LIVEKIT_URL": "ws://127.0.0.1:9", "LIVEKIT_API_KEY": "devkey", "LIVEKIT_API_SECRET": "hunter22hunter22"}
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("LIVEKIT_", "GREENROOM_"))}
-COMMANDS = ["start", "dev", "check", "call", "schema"]
+COMMANDS = ["start", "dev", "check", "call", "schema", "journal", "status", "drain", "doctor", "providers"]
 
 
 def greenroom(*words: str, env: Mapping[str, str] = SERVER, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -147,7 +149,10 @@ def test_start_says_each_mistake_once_and_starts_nothing(tmp_path: Path) -> None
     file.write_text("agents:\n  - llm: {plugin: piper}\nlogs: {level: loud}\n")
     result = greenroom("start", "-c", str(file))
     assert result.stderr.splitlines() == [
-        f"{file}:2: agents[0].llm.plugin: plugin `piper` offers tts; expected one for llm: script",
+        (
+            f"{file}:2: agents[0].llm.plugin: plugin `piper` offers tts; "
+            "expected one for llm: openai, openai_realtime, script"
+        ),
         f"{file}:3: logs.level: the text 'loud'; expected one of debug, error, info, warning",
     ]
     assert (result.stdout, result.returncode) == ("", 2)
@@ -160,19 +165,15 @@ def test_start_takes_its_file_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_hangs_when_imported_does_not_hang_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow.py").write_text("import threading\n\nthreading.Event().wait()\n")
     file = tmp_path / "w.yaml"
     file.write_text("agents:\n  - agent: slow:A\n")
-    monkeypatch.setattr(cli, "CHECK_TIMEOUT", 2.0)
-    monkeypatch.setattr(sys, "argv", ["greenroom", "start", "-c", str(file)])
-    with pytest.raises(SystemExit) as exited:
-        cli.main()
-    assert exited.value.code == 1
-    assert capfd.readouterr().err == (
-        f"{file}: not checked within 2 s; expected agents that import sooner, or --no-check\n"
-    )
+    monkeypatch.setattr(daemon, "CHECK_TIMEOUT", 2.0)
+    with pytest.raises(GreenroomError) as raised:
+        daemon.start(str(file), check=True, takeover=False)
+    assert str(raised.value) == f"{file}: not checked within 2 s; expected agents that import sooner, or --no-check"
 
 
 def test_a_traceback_is_shown_only_when_asked_for(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_worker_whose_server_is_away_stops_when_asked(tmp_path: Path) -> None:
     file = tmp_path / "w.yaml"
     file.write_text(f"agents:\n  - llm: {{plugin: script}}\nworker: {{warm: 0, run_dir: {tmp_path}/run}}\n")
     with subprocess.Popen(
-        [sys.executable, "-m", "greenroom", "start", "-c", str(file)],
+        [sys.executable, "-W", "error", "-m", "greenroom", "start", "-c", str(file)],
         env={**CLEAN, **SERVER},
         stderr=subprocess.PIPE,
         text=True,
@@ -196,6 +197,14 @@ def test_a_worker_whose_server_is_away_stops_when_asked(tmp_path: Path) -> None:
         assert worker.stderr is not None
         # With its second line it has its signal handlers.
         lines = [worker.stderr.readline(), worker.stderr.readline()]
+        # What runs for months is neither the command line nor anything that it loads.
+        words = Path(f"/proc/{worker.pid}/cmdline").read_text().split("\0")
+        assert "-Werror" in words
+        assert words[-5:] == ["-P", "-m", "greenroom.daemon", str(file), ""]
+        mapped = Path(f"/proc/{worker.pid}/maps").read_text()
+        assert "uvloop" in mapped
+        assert "pydantic" not in mapped
+        assert "cryptography" not in mapped
         worker.send_signal(signal.SIGTERM)
         lines += worker.stderr.readlines()
         assert worker.wait(30) == 0
@@ -269,7 +278,7 @@ def test_dev_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_process_of_a_worker_loads_nothing_that_only_a_job_needs() -> None:
     code = (
-        "import sys, greenroom.cli, greenroom.daemon, greenroom.ops.logs, greenroom.settings_file\n"
+        "import sys, greenroom.cli, greenroom.daemon.daemon, greenroom.ops.logs, greenroom.settings_file\n"
         "names = ('numpy', 'livekit.rtc', 'greenroom.providers', 'greenroom.session', 'greenroom_plugins')\n"
         "print([name for name in names if name in sys.modules])"
     )

@@ -10,17 +10,20 @@ from greenroom.cli import main
 
 __all__ = ["run"]
 
+ABRUPT = "livekit.rtc"
+"""A program that has loaded it leaves at once."""
+
 
 def run() -> NoReturn:
     """Run the command line and leave the process.
 
-    Where LiveKit's media client was loaded, without shutting the interpreter down: threads of its own call into
-    Python, and one that does so during the shutdown aborts a program that has done its work.
+    Without shutting the interpreter down, where LiveKit's media client was loaded: threads of its own call into Python,
+    and one that does so during the shutdown aborts a program that has done its work.
     """
     try:
         main()
     except SystemExit as leaving:
-        if "livekit.rtc" not in sys.modules or not isinstance(leaving.code, int | None):
+        if ABRUPT not in sys.modules or not isinstance(leaving.code, int | None):
             raise
         sys.stdout.flush()
         sys.stderr.flush()

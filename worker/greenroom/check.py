@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from greenroom import settings_file
-from greenroom.providers import registry
+from greenroom.models.sharing import refusal
+from greenroom.models.work import SHAREABLE
+from greenroom.providers import RealtimeModel, registry
 from greenroom.providers.plugin import PluginError
 from greenroom.reference import BadReference, resolve
 from greenroom.session.agent import Agent
@@ -31,7 +33,9 @@ def check(file: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
             return str(error)
         return None
 
-    return settings_file.load(file, environ=environ, check_plugin=_check_plugin, check_agent=check_agent)
+    return settings_file.load(
+        file, environ=environ, check_plugin=_check_plugin, check_model=_check_model, check_agent=check_agent
+    )
 
 
 def _check_plugin(kind: str, name: str, options: Mapping[str, Any]) -> tuple[tuple[str | int, ...], str] | None:
@@ -47,6 +51,20 @@ def _check_plugin(kind: str, name: str, options: Mapping[str, Any]) -> tuple[tup
     except PluginError as error:
         return error.path, error.message
     return None
+
+
+def _check_model(kind: str, name: str, demand: settings_file.Demand) -> str | None:
+    if demand == "shared" and kind not in SHAREABLE:
+        return refusal(kind, name)
+    try:
+        offered = registry.offered(cast("registry.Kind", kind), name)
+    except PluginError as error:
+        return error.message
+    if demand == "shared":
+        return None if issubclass(offered, SHAREABLE[kind]) else refusal(kind, name)
+    if issubclass(offered, RealtimeModel):
+        return None
+    return f"plugin `{name}`: its {kind} is no realtime model; expected realtime beside one, such as openai_realtime"
 
 
 def _offering(kind: registry.Kind) -> str:

@@ -14,15 +14,17 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from greenroom.doctor.console import doctor_app
 from greenroom.errors import GreenroomError, SettingsError
+from greenroom.inventory.console import inventory_app
+from greenroom.journal.console import journal_app
+from greenroom.ops.console import ops_app
 from greenroom.version import __version__
 
 __all__ = ["app", "main"]
 
 DEMO = Path(__file__).with_name("embedded") / "demo.yaml"
 """The agent that ``dev`` and ``call --embedded`` run when they are given no file."""
-CHECK_TIMEOUT = 60.0
-"""Seconds that plugins and the user's modules have to be imported before a worker starts."""
 
 app = typer.Typer(
     name="greenroom",
@@ -34,6 +36,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+app.add_typer(journal_app)
+app.add_typer(ops_app)
+app.add_typer(doctor_app)
+app.add_typer(inventory_app)
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", envvar="GREENROOM_CONFIG", help="The settings, in YAML.")
@@ -72,6 +79,7 @@ def _greenroom(
     epilog="""\b
 Examples:
   greenroom start -c worker.yaml
+  greenroom start -c worker.yaml --takeover
   LIVEKIT_URL=wss://calls.example.com greenroom start -c worker.yaml
 
 \b
@@ -82,24 +90,17 @@ def start(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Check plugins and agents before anything starts.")
     ] = True,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take the place of the worker that runs, and its calls.")
+    ] = False,
 ) -> None:
     """Run a worker, in production: register the agents and answer calls, until SIGTERM or Ctrl-C.
 
-    One such signal lets the calls that go on come to their end; a second one ends them.
+    One such signal lets the calls that go on come to their end; a second one ends them. SIGHUP has the settings read
+    again. SIGUSR2 starts a new worker that takes over, as --takeover does: calls go on.
     """
-    checking = _begin_check(config) if check else None
-    # The daemon never loads plugins or the user's code: that is checked in a process of its own, while this one gets
-    # ready.
-    from greenroom.daemon import run
-    from greenroom.ops import logs
-    from greenroom.settings_file import load
-
-    if checking is not None:
-        _finish_check(checking, config)
-    settings = load(config)
-    logs.configure(settings.logs.level, settings.logs.format)
-    logs.hide(settings.server.api_secret)
-    raise typer.Exit(run(settings))
+    options = [option for option, wanted in (("--no-check", not check), ("--takeover", takeover)) if wanted]
+    _become_worker(config, *options)
 
 
 @app.command(
@@ -256,20 +257,10 @@ def _readable(config: Path) -> Path:
     return config
 
 
-def _begin_check(config: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "greenroom", "check", "--quiet", "--", str(config)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-
-def _finish_check(checking: subprocess.Popen[bytes], config: Path) -> None:
-    """Return when the settings are right. What is wrong the other process has said."""
-    try:
-        code = checking.wait(CHECK_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        checking.kill()
-        checking.wait()
-        raise GreenroomError(
-            f"{config}: not checked within {CHECK_TIMEOUT:g} s; expected agents that import sooner, or --no-check"
-        ) from None
-    if code:
-        raise typer.Exit(code if code > 0 else 1)
+def _become_worker(config: Path, *options: str) -> NoReturn:
+    """Run the worker in this process, in place of the command line and all that it has loaded."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    interpreter = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]  # noqa: SLF001  # as multiprocessing does
+    # -P: a file in the working directory must not stand in for a module of the standard library.
+    os.execv(sys.executable, [*interpreter, "-P", "-m", "greenroom.daemon", str(config), *options])  # noqa: S606

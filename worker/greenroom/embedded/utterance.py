@@ -30,9 +30,12 @@ class Utterance:
 
 
 async def spoken(text: str, *, sample_rate: int) -> Utterance:
-    """The words in the voice of the ``piper`` plugin. Raises ``GreenroomError`` that says what to install."""
+    """The words in the voice of the ``piper`` plugin, the same sound for the same words.
+
+    Raises ``GreenroomError`` that says what to install.
+    """
     try:
-        voice = build("tts", ProviderSettings(VOICE))
+        voice = build("tts", ProviderSettings(VOICE, {"variation": 0}))
     except GreenroomError as error:
         raise SettingsError(f"{error}; to speak text, or give a recording with --wav", key="--say") from error
     await asyncio.to_thread(voice.load)

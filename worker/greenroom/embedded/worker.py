@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from greenroom.daemon import run
+from greenroom.daemon.daemon import run
 from greenroom.ops import logs
 from greenroom.settings import LogSettings
 from greenroom.settings_file import load
@@ -23,7 +23,9 @@ def main(config: Path) -> int:
     """Run the worker until it is told to stop; the exit code."""
     settings = load(config)
     level = settings.logs.level if settings.logs.level in ("debug", "info") else "info"
-    settings = msgspec.structs.replace(settings, logs=LogSettings(level=level, format="json"))
+    # A worker in production may be beside it: its port is not for us.
+    worker = msgspec.structs.replace(settings.worker, admin=msgspec.structs.replace(settings.worker.admin, port=0))
+    settings = msgspec.structs.replace(settings, worker=worker, logs=LogSettings(level=level, format="json"))
     logs.configure(level, "json")
     logs.hide(settings.server.api_secret)
     return run(settings)

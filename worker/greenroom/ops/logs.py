@@ -37,7 +37,19 @@ WIDEST = 200
 DEEPEST = 6
 """Levels of collections inside each other."""
 
-TALKATIVE = ("aiohttp.access", "asyncio", "faster_whisper", "httpcore", "httpx", "livekit", "piper", "watchfiles")
+TALKATIVE = (
+    "aiohttp.access",
+    "asyncio",
+    "faster_whisper",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "livekit",
+    "mcp",
+    "piper",
+    "watchfiles",
+)
 """Libraries whose information is a user's debugging."""
 _FIRST = ("timestamp", "level", "logger", "event")
 _OWN_ATTRIBUTES = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
@@ -69,12 +81,18 @@ def configure(
         cache_logger_on_first_use=False,
     )
     logging.root.handlers[:] = [_Handler(pipeline)]
-    logging.root.setLevel(threshold)
+    _set_level(logging.root, threshold)
     for name in TALKATIVE:
-        logging.getLogger(name).setLevel(threshold if level == "debug" else max(threshold, logging.WARNING))
+        _set_level(logging.getLogger(name), threshold if level == "debug" else max(threshold, logging.WARNING))
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+def _set_level(logger: logging.Logger, level: int) -> None:
+    # Setting it writes to every logger that there is: a forked process that shares them would have pages of its own.
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 def write_to_stderr(line: bytes) -> None:

@@ -1,0 +1,1 @@
+"""``greenroom providers``: the models that there are, that are configured, and that answer."""
