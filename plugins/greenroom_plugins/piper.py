@@ -4,7 +4,8 @@ Options (``tts: {plugin: piper, ...}``):
 
 ``voice``: ``joe`` (English; comes with ``greenroom[local]``), or the path of a ``.onnx`` voice with its ``.onnx.json``
 beside it. ``speed``: 1.0 is the voice's own, 1.2 is a fifth faster. ``volume``: a factor on full scale. ``speaker``: a
-number, for voices with several. ``first_clause``: the first sentence may be cut at a comma after so many characters, so
+number, for voices with several. ``variation``: a factor on the chance in the voice's sound and rhythm; with 0 the same
+text sounds the same each time. ``first_clause``: the first sentence may be cut at a comma after so many characters, so
 that its sound begins sooner; 0 keeps it whole. ``lead`` and ``tail``: seconds of silence that are kept before and
 after each sentence, longer silence is cut; ``null`` leaves it as the voice made it. ``threads``: of onnxruntime; a
 second one makes a sentence a third sooner and leaves nothing of a two-core machine to the audio meanwhile.
@@ -47,6 +48,7 @@ class PiperOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     speed: Annotated[float, Meta(ge=0.25, le=4)] = 1.0
     volume: Annotated[float, Meta(gt=0, le=4)] = 1.0
     speaker: Annotated[int, Meta(ge=0)] | None = None
+    variation: Annotated[float, Meta(ge=0, le=2)] = 1.0
     first_clause: Annotated[int, Meta(ge=0, le=1000)] = 30
     lead: Annotated[float, Meta(ge=0, le=10)] | None = 0.03
     tail: Annotated[float, Meta(ge=0, le=10)] | None = 0.25
@@ -89,17 +91,32 @@ def voice_config(options: PiperOptions) -> dict[str, Any]:
     return dict(config)
 
 
+def _language(config: dict[str, Any]) -> str:
+    """What the voice speaks, such as ``de_DE``; empty where its file does not say."""
+    language = config.get("language")
+    code = language.get("code") if isinstance(language, dict) else None
+    return code if isinstance(code, str) else ""
+
+
 class PiperTTS(SentenceTTS):
-    """One voice. Its thread makes one sentence at a time, and abandons it in the middle when nobody wants it."""
+    """One voice. Its thread makes one sentence at a time, and abandons it in the middle when nobody wants it.
+
+    In the model host as many threads as ``share`` is asked for, which have one set of weights.
+    """
 
     def __init__(self, options: PiperOptions) -> None:
         self._options = options
         self._config = voice_config(options)
         self.sample_rate = int(self._config["audio"]["sample_rate"])
         self.first_clause = options.first_clause
+        self.language = _language(self._config)
         self._loading = threading.Lock()
         self._voice: _Voice | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="piper")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="piper")
+
+    def share(self, requests: int) -> int:
+        self._pool = ThreadPoolExecutor(requests, thread_name_prefix="piper")
+        return requests
 
     def load(self) -> None:
         self._loaded()
@@ -118,7 +135,7 @@ class PiperTTS(SentenceTTS):
                 future.exception()  # seen, though the reader may be gone
             made.put_nowait(None)
 
-        done = loop.run_in_executor(self._thread, make)
+        done = loop.run_in_executor(self._pool, make)
         done.add_done_callback(end)
         try:
             while (frame := await made.get()) is not None:
@@ -166,12 +183,12 @@ class _Work:
 
 
 class _Voice:
-    """Piper itself, loaded. Not for two threads at once."""
+    """Piper itself, loaded. Piper takes the turns of what is not for two threads at once."""
 
     def __init__(self, options: PiperOptions, config: dict[str, Any]) -> None:
         try:
-            import onnxruntime  # type: ignore[import-untyped]
-            from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+            import onnxruntime
+            from onnxruntime.capi import onnxruntime_pybind11_state as state
             from piper.config import PiperConfig, SynthesisConfig
             from piper.voice import PiperVoice
         except ImportError as error:
@@ -182,15 +199,18 @@ class _Voice:
         failures = [kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)]
         self.errors: tuple[type[Exception], ...] = (*failures, RuntimeError, ValueError, KeyError)
         self._run_options = onnxruntime.RunOptions
-        self._work = _Work()
+        self._of_thread = threading.local()
         try:
             self._session = onnxruntime.InferenceSession(
                 str(voice_path(options)), sess_options=_frugal(onnxruntime, options), providers=["CPUExecutionProvider"]
             )
             self._piper = PiperVoice(session=self, config=PiperConfig.from_dict(config))
+            own_config = self._piper.config
             self._synthesis = SynthesisConfig(
                 speaker_id=options.speaker,
-                length_scale=self._piper.config.length_scale / options.speed,
+                length_scale=own_config.length_scale / options.speed,
+                noise_scale=own_config.noise_scale * options.variation,
+                noise_w_scale=own_config.noise_w_scale * options.variation,
                 volume=options.volume,
             )
             for _ in self.speak(_WARM_UP, _Work()):
@@ -200,7 +220,7 @@ class _Voice:
 
     def speak(self, sentence: str, work: _Work) -> Iterator[Pcm]:
         """One piece of audio for each sentence that Piper finds in it."""
-        self._work = work
+        self._of_thread.work = work
         for chunk in self._piper.synthesize(sentence, syn_config=self._synthesis):
             if work.stopped:
                 return
@@ -209,7 +229,7 @@ class _Voice:
     def run(self, outputs: Any, inputs: dict[str, Any]) -> Any:
         """What Piper calls on its session: ours, so that a run can be stopped."""
         options = self._run_options()
-        self._work.begun(options)
+        self._of_thread.work.begun(options)
         return self._session.run(outputs, inputs, options)
 
 
@@ -246,4 +266,5 @@ plugin = Plugin(
     options={"tts": PiperOptions},
     requires=("piper", "onnxruntime"),
     extra="piper",
+    shared=("tts",),
 )

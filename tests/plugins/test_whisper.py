@@ -76,7 +76,7 @@ class TestWhisper(STTContract):
 async def test_what_piper_says_is_understood(stt: WhisperSTT, say: Say, text: str) -> None:
     frame = await asyncio.to_thread(say, text)
     heard = await stt.recognize(at_rate(frame, 16000))
-    # Piper speaks a text differently each time, and the smallest Whisper mistakes a word now and then.
+    # The smallest Whisper mistakes a word now and then.
     assert SequenceMatcher(None, words(heard.text), words(text)).ratio() > 0.8
     assert heard.language == "en"
     assert heard.confidence is not None
