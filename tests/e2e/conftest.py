@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from greenroom.embedded.caller import Caller
@@ -25,10 +26,11 @@ AGENTS = Path(__file__).with_name("agents.yaml")
 
 @dataclass
 class House:
-    """The running whole. ``log``: the worker's lines with when they were read."""
+    """The running whole. ``server_log``: the media server's; ``log``: the worker's lines with when they were read."""
 
     media: MediaServer
     worker: WorkerProcess
+    server_log: Path
     log: list[tuple[float, LogLine]] = field(default_factory=list)
 
     @property
@@ -48,14 +50,24 @@ class House:
                 await asyncio.sleep(0.02)
 
     @asynccontextmanager
-    async def call(self) -> AsyncIterator[Caller]:
+    async def call(self, agent: str = "e2e") -> AsyncIterator[Caller]:
         """A caller in a new room, once the agent has come and its greeting is over."""
-        entrance = open_room(self.server, agent="e2e", prefix="e2e", identity="caller")
+        entrance = open_room(self.server, agent=agent, prefix="e2e", identity="caller")
         async with Caller(entrance, said=lambda speaker, text: None) as caller:
             joined = await caller.wait_for_agent(timeout=15.0)
             await caller.wait_for_voice(after=joined, timeout=15.0)
             await caller.wait_for_pause(since=joined, timeout=30.0)
-            yield caller
+            try:
+                yield caller
+            except Exception as error:
+                error.add_note(self._account(caller, since=joined))
+                raise
+
+    def _account(self, caller: Caller, *, since: float) -> str:
+        """What there is to know of a call that went wrong."""
+        log = [f"{when - since:7.2f} {line.event} {dict(line.fields)}" for when, line in self.log if when >= since]
+        said = [f"{side}: {caller.transcript.text(side, since=since)}" for side in ("user", "agent")]
+        return "\n".join(["since the agent joined:", *log, *said])
 
     def pid_of(self, caller: Caller) -> int:
         """The process that serves this caller."""
@@ -76,19 +88,30 @@ async def ask(caller: Caller, text: str) -> str:
     return caller.transcript.text("agent", since=began)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: object) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("house")  # type: ignore[attr-defined]
-    config = folder / "agents.yaml"
-    text = AGENTS.read_text() + f"  run_dir: {folder / 'run'}\n  state_dir: {folder / 'state'}\n"
-    config.write_text(text)
-    async with MediaServer() as media:
+@asynccontextmanager
+async def open_house(folder: Path, config: Path, *, registrations: int = 1) -> AsyncIterator[House]:
+    """A media server, and a worker with these settings, of so many agents. Its files are in ``folder``; modules are
+    found beside both."""
+    settings = _settled(folder, config)
+    async with MediaServer(log_file=folder / "server.log") as media:
         server = {"LIVEKIT_URL": media.url, "LIVEKIT_API_KEY": media.api_key, "LIVEKIT_API_SECRET": media.api_secret}
         log: list[tuple[float, LogLine]] = []
-        worker = WorkerProcess(config, environment=server, observe=lambda line: log.append((time.monotonic(), line)))
+        worker = WorkerProcess(settings, environment=server, observe=lambda line: log.append((time.monotonic(), line)))
         try:
-            await worker.start(registrations=1)
+            await worker.start(registrations=registrations)
             await worker.wait_ready()
-            yield House(media, worker, log)
+            yield House(media, worker, folder / "server.log", log)
         finally:
             await worker.stop()
+
+
+def _settled(folder: Path, config: Path) -> Path:
+    settings = folder / "agents.yaml"
+    settings.write_text(config.read_text() + f"  run_dir: {folder / 'run'}\n  state_dir: {folder / 'state'}\n")
+    return settings
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with open_house(tmp_path_factory.mktemp("house"), AGENTS) as house:
+        yield house
