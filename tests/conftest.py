@@ -6,7 +6,21 @@ import atexit
 import os
 import sys
 
+import pytest
+from hypothesis import settings
+
+settings.register_profile("whole", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("whole")
+
 _statuses: list[int] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What holds calls in real time is tried once more when it fails: a machine that stands still for half a second
+    puts a pause into what a caller says. The summary counts what was tried again."""
+    for item in items:
+        if any(item.get_closest_marker(kind) for kind in ("e2e", "browser")):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from greenroom.dialog.deadair import GUARDING
 from greenroom.dialog.speech import MAKING, SOUNDING
 from greenroom.dialog.turns import TAKING
-from greenroom.jobs import lifecycle
-from greenroom.room import caller
+from greenroom.jobs import drain, lifecycle, recovery
+from greenroom.providers.resilience import health, listening, request
+from greenroom.room import caller, connection
+from greenroom.room.preconnect import watch
 from greenroom.server import protocol
 
 __all__ = ["page"]
@@ -34,6 +37,14 @@ def page() -> str:
             ((row.state, row.event, row.to, row.rule) for row in lifecycle.TRANSITIONS),
         ),
         _rows(
+            "A call over its processes: `jobs/recovery.py`",
+            ((row.state, row.event, row.to, row.rule) for row in recovery.TRANSITIONS),
+        ),
+        _rows(
+            "The worker's end: `jobs/drain.py`",
+            ((row.state, row.event, row.to, row.rule) for row in drain.TRANSITIONS),
+        ),
+        _rows(
             "The caller in the room: `room/caller.py`",
             (
                 (state, event, target, "")
@@ -42,9 +53,31 @@ def page() -> str:
                 for target in targets
             ),
         ),
+        _rows(
+            "The agent's own connection to the room: `room/connection.py`",
+            (
+                (state, event, target, "")
+                for state, events in connection.TABLE.items()
+                for event, targets in events.items()
+                for target in targets
+            ),
+        ),
+        _rows(
+            "The recording that precedes a track: `room/preconnect/watch.py`",
+            (
+                (state, event, target, "")
+                for state, events in watch.TABLE.items()
+                for event, targets in events.items()
+                for target in targets
+            ),
+        ),
         _graph("The user's turn: `dialog/turns.py`", TAKING),
         _graph("The making of a speech: `dialog/speech.py`", MAKING),
         _graph("The sounding of a speech: `dialog/speech.py`", SOUNDING),
+        _graph("The guard against dead air: `dialog/deadair.py`", GUARDING),
+        _graph("A request to models: `providers/resilience/request.py`", request.TURNS),
+        _graph("The stream of a transcriber: `providers/resilience/listening.py`", listening.TURNS),
+        _graph("A model's health: `providers/resilience/health.py`", health.TURNS),
     ]
     return "\n".join(parts)
 
