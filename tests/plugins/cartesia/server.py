@@ -152,8 +152,14 @@ class CartesiaServer(WebVendor):
         context = Context(name, asked["output_format"]["sample_rate"], fault)
         speaking.contexts[name] = context
         self.contexts.append(context)
+        self.under_way += 1  # here and not in the task, which has yet to begin when somebody counts
         context.task = asyncio.create_task(self._speak(speaking, context))
+        context.task.add_done_callback(self._over)
         return context
+
+    def _over(self, _task: object) -> None:
+        self.under_way -= 1
+        self.happened()
 
     def _check(self, context: Context, asked: dict[str, Any]) -> None:
         """All but the text has to stay as it is in one context."""
@@ -166,8 +172,6 @@ class CartesiaServer(WebVendor):
         )
 
     async def _speak(self, speaking: Speaking, context: Context) -> None:
-        self.under_way += 1
-        self.happened()
         try:
             while True:
                 try:
@@ -183,9 +187,6 @@ class CartesiaServer(WebVendor):
                 await self._say(speaking, context, text)
         except ConnectionError:
             return
-        finally:
-            self.under_way -= 1
-            self.happened()
 
     async def _say(self, speaking: Speaking, context: Context, text: str) -> None:
         sound, placed = spell(text, context.rate)
