@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,9 +23,9 @@ from greenroom_plugins.openai.profiles import PROFILES, Profile, profile_of
 
 if TYPE_CHECKING:
     import httpx2
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, AsyncStream
 
-__all__ = ["Client", "Endpoint", "locate"]
+__all__ = ["Client", "Endpoint", "locate", "reading"]
 
 OPENAI = "https://api.openai.com/v1"
 _SHORTEST_SECRET = 4
@@ -166,6 +166,25 @@ class Client:
             base_url=endpoint.url, api_key=endpoint.key or "none", default_headers=headers, **common
         )
         return http, _complete(client)
+
+
+@asynccontextmanager
+async def reading(stream: AsyncStream[Any]) -> AsyncIterator[AsyncStream[Any]]:
+    """A streamed answer that leaves nothing behind when it is not read to its end.
+
+    Its ``close()`` gives the connection back, and leaves ten generators halfway, in a cycle with the stream: the
+    garbage collector would finish them, at any time and in any thread, while the event loop finishes some of them
+    itself (``ValueError: async generator already executing``). So the outermost is closed here, and the others follow.
+    """
+    outermost: Any = getattr(stream, "_iterator", None)  # private: a client without it is one to look at again
+    try:
+        yield stream
+    finally:
+        try:
+            if outermost is not None:
+                await outermost.aclose()
+        finally:
+            await stream.close()
 
 
 def _complete(client: AsyncOpenAI) -> AsyncOpenAI:

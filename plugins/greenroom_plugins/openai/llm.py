@@ -11,7 +11,7 @@ import structlog
 from greenroom.errors import ProviderError
 from greenroom.providers import LLM, ChatContext, FunctionCallOutput, LLMChunk, ToolChoice, ToolSchema
 from greenroom_plugins.openai.answer import Answer
-from greenroom_plugins.openai.endpoint import Client
+from greenroom_plugins.openai.endpoint import Client, reading
 from greenroom_plugins.openai.errors import PROVIDER, MalformedAnswer
 from greenroom_plugins.openai.messages import messages, tool_list
 from greenroom_plugins.openai.options import LLMOptions
@@ -46,14 +46,12 @@ class OpenAILLM(LLM):
         self, context: ChatContext, *, tools: Sequence[ToolSchema] = (), tool_choice: ToolChoice = "auto"
     ) -> AsyncGenerator[LLMChunk, None]:
         with self._client.endpoint.translated():
-            stream = await self._ask(context, tools, tool_choice)
+            asked = await self._ask(context, tools, tool_choice)
             answer = Answer(thoughts=self._abilities.thoughts)
-            try:
+            async with reading(asked) as stream:
                 async for chunk in stream:
                     for piece in answer.take(chunk):
                         yield piece
-            finally:
-                await stream.close()
         self._check_end(answer, after_tool=len(context) > 0 and isinstance(context.items[-1], FunctionCallOutput))
         for piece in answer.end():
             yield piece

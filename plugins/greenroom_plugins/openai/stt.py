@@ -14,7 +14,7 @@ import structlog
 
 from greenroom.audio import AudioFrame
 from greenroom.providers import BatchSTT, STTStream, Transcript
-from greenroom_plugins.openai.endpoint import Client
+from greenroom_plugins.openai.endpoint import Client, reading
 from greenroom_plugins.openai.errors import PROVIDER, MalformedAnswer
 from greenroom_plugins.openai.options import STTOptions
 from greenroom_plugins.openai.sound import wav
@@ -62,7 +62,8 @@ class OpenAISTT(BatchSTT):
             async with asked as response:
                 if not response.headers.get("content-type", "").lower().startswith(_EVENTS):
                     return self._transcript(await response.json())  # also where a stream was asked for: not all can
-                return await self._read(await response.parse(), tell)
+                async with reading(await response.parse()) as events:
+                    return await self._read(events, tell)
 
     async def _read(self, events: Any, tell: Callable[[str], None] | None) -> Transcript:
         """The transcript at the end of a stream of its pieces."""
