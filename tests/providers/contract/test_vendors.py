@@ -36,6 +36,7 @@ async def server(case: Case) -> AsyncIterator[VendorServer]:
 @pytest.fixture
 async def provider(case: Case, server: VendorServer) -> AsyncIterator[Provider]:
     made = case.make(server.url)
+    await asyncio.to_thread(made.load)  # imports take seconds on a busy machine, which no time here is to hold
     yield made
     await made.aclose()
 
