@@ -102,7 +102,8 @@ class User:
         end = now() + timeout
         while not (value := check()) and now() < end:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(end - now(), LOOK_AGAIN))
+                async with asyncio.timeout(min(end - now(), LOOK_AGAIN)):
+                    await self._changed.wait()
         return value
 
     async def _pump(self) -> None:
@@ -112,8 +113,9 @@ class User:
             if frame is not None:
                 began = began or now()
             await self._source.capture_frame(rtc.AudioFrame(frame or SILENCE, RATE, 1, FRAME))
-            if frame is not None and not self._queue and self._said is not None:
-                self._said.set_result((began, now()))
+            if frame is not None and not self._queue:
+                if self._said is not None and not self._said.done():  # who waited for it may have gone
+                    self._said.set_result((began, now()))
                 began = 0.0
             tick += TICK
             self.late_ticks += now() - tick > LATE

@@ -315,7 +315,8 @@ class MediaServer:
             async with asyncio.timeout(START_TIMEOUT), aiohttp.ClientSession() as client:
                 while not await self._answers(client, ports):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(process.wait(), POLL_INTERVAL)
+                        async with asyncio.timeout(POLL_INTERVAL):
+                            await process.wait()
                     if process.returncode is not None:
                         raise self._failure(f"ended with exit status {process.returncode}", ports=ports)
         except TimeoutError:
@@ -364,7 +365,8 @@ async def _end(process: asyncio.subprocess.Process, *, grace: float) -> None:
             with suppress(ProcessLookupError):
                 process.terminate()
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await process.wait()
     await _kill(process)
 
 
@@ -373,7 +375,8 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     if process.stdin:
         process.stdin.close()
     with suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await process.wait()
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.kill()

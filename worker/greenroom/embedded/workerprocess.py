@@ -137,7 +137,8 @@ class WorkerProcess:
     async def wait_ready(self, *, timeout: float = READY_TIMEOUT) -> None:
         """Return once a call can be taken. Raises ``WorkerFailed`` when the worker ends first, or takes too long."""
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
         except TimeoutError:
             raise WorkerFailed(self._with_tail(f"the worker was not ready within {timeout:.0f} s")) from None
         if self.state != "ready":
@@ -159,7 +160,8 @@ class WorkerProcess:
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), patience)
+                    async with asyncio.timeout(patience):
+                        await process.wait()
         await asyncio.to_thread(_kill, [*family, *_family(process.pid)])
         self._release()
         await watcher

@@ -50,13 +50,17 @@ async def probe(entry: Entry, settings: ProviderSettings, *, timeout: float) -> 
     try:
         provider = registry.build(cast("Any", entry.kind), settings)
         began = loop.time()
-        await asyncio.wait_for(asyncio.to_thread(provider.load), LOADING)
+        async with asyncio.timeout(LOADING):
+            await asyncio.to_thread(provider.load)
         times["load"] = loop.time() - began
         began = loop.time()
-        await asyncio.wait_for(provider.warm_up(), timeout)
+        async with asyncio.timeout(timeout):
+            await provider.warm_up()
         times["connect"] = loop.time() - began
-        await asyncio.wait_for(try_provider(provider), timeout)
-        times["first"] = await asyncio.wait_for(try_provider(provider), timeout)
+        async with asyncio.timeout(timeout):
+            await try_provider(provider)
+        async with asyncio.timeout(timeout):
+            times["first"] = await try_provider(provider)
     except TimeoutError:
         after = {0: "loaded", 1: "a connection"}.get(len(times), "an answer")
         return structs.replace(entry, state="silent", detail=f"not {after} in time", **times)

@@ -241,7 +241,8 @@ class ServedCall:
         agent = Farewell(text, said=lambda: self._end("given up"))
         await session.start(agent, audio_in=None, audio_out=output)
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._ended), FAREWELL_TIMEOUT)
+            async with asyncio.timeout(FAREWELL_TIMEOUT):
+                await asyncio.shield(self._ended)
         raise given_up
 
     async def _speaker(self) -> Speaker:
@@ -292,7 +293,8 @@ class ServedCall:
             await self._trace.aclose(reason, error=error)
         await self.context.close(reason, timeout=self._deadlines.end / 2)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._providers.aclose(), LETTING_GO)
+            async with asyncio.timeout(LETTING_GO):
+                await self._providers.aclose()
 
     def _make_session(self, options: SessionOptions) -> AgentSession:
         providers = self._providers

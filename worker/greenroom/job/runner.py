@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -135,11 +136,16 @@ class Runner:
         return DeclaredAgent(instructions=settings.instructions, greeting=settings.greeting)
 
 
+async def _within(timeout: float, answer: Awaitable[object]) -> object:
+    async with asyncio.timeout(timeout):
+        return await answer
+
+
 def _asked(agent: type[Agent], request: JobRequest, *, timeout: float) -> object:
     """What the hook says. ``asyncio.run`` would wait at its end for each thread that the hook has left behind."""
     loop = asyncio.new_event_loop()
     try:
-        return loop.run_until_complete(asyncio.wait_for(agent.on_request(request), timeout))
+        return loop.run_until_complete(_within(timeout, agent.on_request(request)))
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()

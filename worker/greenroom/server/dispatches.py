@@ -190,7 +190,8 @@ class Reconciler:
                 delay = min(self._interval * 2**failures, _BACKOFF_MAX)
                 self._log.warning("dispatches not looked at", error=str(error), retry=delay)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._closed.wait()
 
     async def aclose(self) -> None:
         """Let ``run`` return after the room it is at."""

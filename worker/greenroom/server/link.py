@@ -262,7 +262,8 @@ class Link:
             said = "link lost" if self._registered_now else "not registered"
             self._log.warning(said, url=self.address, reason=reason, retry=round(delay, 3))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._closed.wait()
 
     async def _connect(self, session: aiohttp.ClientSession) -> str:
         """Make one link and serve it to its end; return why it ended or was not made."""

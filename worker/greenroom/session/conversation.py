@@ -173,7 +173,8 @@ class Conversation:
             await self._call_on_exit()
             self.feed(CloseAsked(reason, drain))
         try:
-            await asyncio.wait_for(asyncio.shield(self._closed), None if drain else CLOSE_TIMEOUT)
+            async with asyncio.timeout(None if drain else CLOSE_TIMEOUT):
+                await asyncio.shield(self._closed)
         except TimeoutError:
             log.error("speeches did not end in time", seconds=CLOSE_TIMEOUT)
         await self._tear_down()
@@ -432,7 +433,8 @@ class Conversation:
 
     async def _call_on_exit(self) -> None:
         try:
-            await asyncio.wait_for(self.current_agent.on_exit(), EXIT_TIMEOUT)
+            async with asyncio.timeout(EXIT_TIMEOUT):
+                await self.current_agent.on_exit()
         except TimeoutError:
             log.error("on_exit took too long", seconds=EXIT_TIMEOUT)
         except Exception as error:

@@ -109,8 +109,10 @@ class STTContract:
             say(provider, stream, utterance, AudioFrame(np.tile(speech.audio.pcm, 5), speech.audio.sample_rate))
         await asyncio.sleep(0.02)  # the first is being worked on
         before = [final for final in delivered if final.final]
-        await asyncio.wait_for(stream.aclose(), self.promptness)
-        await asyncio.wait_for(reading, self.promptness)
+        async with asyncio.timeout(self.promptness):
+            await stream.aclose()
+        async with asyncio.timeout(self.promptness):
+            await reading
         assert [final for final in delivered if final.final] == before
         assert not await left.gone(within=self.promptness)
 
@@ -127,7 +129,8 @@ class STTContract:
         await asyncio.sleep(0.02)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(reading, self.promptness)
+            async with asyncio.timeout(self.promptness):
+                await reading
         await stream.aclose()
         assert not await left.gone(within=self.promptness)
 
