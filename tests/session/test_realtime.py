@@ -61,6 +61,14 @@ async def call(
 
 
 @virtual_time
+async def test_a_conversation_that_is_over_as_it_begins_leaves_no_model_behind() -> None:
+    model = ScriptedRealtime(["Never."])
+    async with call(model):
+        pass
+    assert (model.sessions, model.closed) == (1, 1)
+
+
+@virtual_time
 async def test_the_models_own_ears_and_voice() -> None:
     model = ScriptedRealtime(["It is noon."], heard=["what time is it"])
     async with call(model, options=BY_MODEL) as c:

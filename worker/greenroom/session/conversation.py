@@ -442,6 +442,7 @@ class Conversation:
             self.report(error, "on_exit")
 
     async def _tear_down(self) -> None:
+        await asyncio.sleep(0)  # what was spawned just now begins: what it has to close is closed when it is cancelled
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

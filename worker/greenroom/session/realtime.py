@@ -46,6 +46,7 @@ class Mirror:
         self.session = model.session(detect_speech=detect_speech)
         self._sample_rate = sample_rate
         self._asking = asyncio.Lock()
+        self._left = asyncio.Event()
         self._agent: Agent | None = None
         self._told: tuple[str, tuple[ToolSchema, ...], int] = ("", (), -1)
         self._known: set[str] = {EARLY}
@@ -57,11 +58,15 @@ class Mirror:
         self._cut: tuple[float, str] | None = None
 
     async def run(self) -> None:
-        """Keep it for as long as the session lives."""
+        """Keep it for as long as the session lives, or until ``leave``."""
         try:
-            await asyncio.get_running_loop().create_future()
+            await self._left.wait()
         finally:
             await self.session.aclose()
+
+    def leave(self) -> None:
+        """There is another in its place."""
+        self._left.set()
 
     async def respond(
         self, request: RealtimeRequest, *, agent: Agent, tools: Sequence[FunctionTool], context: ChatContext

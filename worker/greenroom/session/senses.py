@@ -85,7 +85,6 @@ class Senses:
         self._ears = Ears()
         self._listening: asyncio.Task[None] | None = None
         self._mirror: Mirror | None = None
-        self._mirroring: asyncio.Task[None] | None = None
         self.hearing: Hearing | None = None
 
     def of(self, agent: Agent) -> Providers:
@@ -207,10 +206,10 @@ class Senses:
             self._leave_mirror()
             mirror = self._mirror = Mirror(model, detect_speech=bool(detect_speech), sample_rate=self._sample_rate)
             mirror.update(agent, tools)
-            self._mirroring = self._talk.spawn(mirror.run(), name="realtime model")
+            self._talk.spawn(mirror.run(), name="realtime model")
         return mirror
 
     def _leave_mirror(self) -> None:
-        if self._mirroring is not None:
-            self._mirroring.cancel()
-        self._mirror = self._mirroring = None
+        if self._mirror is not None:
+            self._mirror.leave()
+        self._mirror = None
