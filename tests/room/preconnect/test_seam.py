@@ -125,8 +125,9 @@ def test_the_seam_is_found_where_it_is(name: str) -> None:
             f"{name:26} overlap {overlap * 1000:4.0f} ms: found {len(errors):2} of 12, missed {missed} audible ones;"
             f" error at most {worst:5.2f} ms, level at most {step:4.2f} dB off"
         )
-        # A pitch period that the jitter buffer takes out just where it is cut is the worst.
-        assert worst <= (13.0 if condition.squeezed else 0.2), overlap
+        # A pitch period is the worst: one that the jitter buffer takes out just where it is cut, or one that cannot be
+        # told from the next, as there is hardly more than one.
+        assert worst <= (13.0 if condition.squeezed or overlap < 0.05 else 0.2), overlap
         # Less than a fifth of a second does not tell how loud the two are; in noise no more than that does.
         assert step < 1.0 or overlap < 0.2 or (condition.noise > 100 and overlap == 0.2), overlap
         if overlap >= 0.05:

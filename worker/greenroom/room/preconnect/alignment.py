@@ -24,7 +24,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.room.preconnect.evidence import BLOCK, HOP, weigh
+from greenroom.room.preconnect.bands import Banded
+from greenroom.room.preconnect.evidence import BLOCK, HOP, telling, weigh
 
 __all__ = ["Place", "align"]
 
@@ -70,20 +71,21 @@ class Place:
     ratio: float
 
 
-def align(ours: Sequence[Wide], theirs: Wide, sample_rate: int, *, expected: float | None) -> list[Place]:
+def align(ours: Banded, theirs: Banded, sample_rate: int, *, expected: float | None) -> list[Place]:
     """The audible blocks of the overlap that is likeliest, the last first; none where nothing is alike.
 
-    ``ours``: as ``evidence.weigh`` has it. ``expected``: the overlap in seconds, as clocks have it.
+    ``expected``: the overlap in seconds, as clocks have it.
     """
-    sound = ours[0]
+    sound = ours.heard
     block, hop, near = (round(seconds * sample_rate) for seconds in (BLOCK, HOP, NEAR))
-    longest = min(len(sound), len(theirs))
+    longest = min(len(sound), len(theirs.heard))
     if longest < block:
         return []
     begins = len(sound) - block - hop * np.arange((longest - block) // hop + 1)
-    evidence = weigh(ours, theirs[:longest], begins, sample_rate)
+    whole, begins = len(begins), begins[: telling(ours, begins, sample_rate)]
+    evidence = weigh(ours, Banded(theirs.wide[:longest], theirs.heard[:longest]), begins, sample_rate)
     price = _Steps(hop, round(WARP * sample_rate))
-    until = _forwards(evidence.worth, price)
+    until = _forwards(evidence.worth, price, free=len(begins) < whole)
     since = _prior(evidence.worth.shape[1], block, sample_rate, expected)
     found: list[Place] = []
     places: list[int] = []
@@ -94,7 +96,7 @@ def align(ours: Sequence[Wide], theirs: Wide, sample_rate: int, *, expected: flo
             break
         places.append(place)
         if evidence.worth[index, place] > 0 and evidence.ours[index] >= AUDIBLE * evidence.loudest:
-            likeness = _likeness(sound[begin : begin + block], theirs, place)
+            likeness = _likeness(sound[begin : begin + block], theirs.heard, place)
             ratio = float(evidence.theirs[place] / evidence.ours[index])
             found.append(Place(begin, place, likeness, _certainty(through, place, near), True, ratio))
         since = price.back(since + evidence.worth[index])
@@ -149,10 +151,11 @@ class _Steps:
         return np.asarray(np.maximum(worth, _widest(worth, self.warp) - np.float32(MOVED)))
 
 
-def _forwards(evidence: Slim, steps: _Steps) -> Slim:
-    """The worth of the best path from the beginning of theirs up to and with each block and place."""
+def _forwards(evidence: Slim, steps: _Steps, *, free: bool) -> Slim:
+    """The worth of the best path from the beginning of theirs up to and with each block and place; ``free``: or from
+    anywhere, as there are blocks before that are not asked."""
     worth = np.empty_like(evidence)
-    last = _nothing(evidence.shape[1])
+    last = np.zeros(evidence.shape[1], dtype=np.float32) if free else _nothing(evidence.shape[1])
     for index in range(len(evidence) - 1, -1, -1):
         last = steps.on(last)
         np.maximum(last[: steps.hop], 0.0, out=last[: steps.hop])  # this block is the first that theirs has

@@ -1,18 +1,18 @@
 """How much the sound itself says for or against a block of one sound being the same moment as a place of another. Pure.
 
-Two things are compared: what is new in the two from sample to sample, which is alike where they are one moment and
-hardly anywhere else; and how loud they are. What a likeness says was counted: in 445 beginnings of live audio, as
-LiveKit's client hands them out, blocks at their true place against the same blocks within 0.2 s of it, but more than
-3 ms away, in recordings of people in five languages and one made voice. At their true place half of the first blocks
-are alike by .8, later ones by .9; elsewhere one in 600 is by .5, one in 3000 by .7, one in 50,000 by .9. Of the
-correlation of what is heard, as it is, the best elsewhere is as high as the true one of every fifth first block.
+Three things are compared: the innovations of the two, which are alike where they are one moment and hardly anywhere
+else; what is heard of them, where noise has the innovations; and how loud they are. What a likeness of innovations says
+was counted in 32 calls of a browser: blocks at their true place against the same blocks within 0.2 s of it, but more
+than 3 ms away, two million of these. At their true place 94 % of the blocks of the first 60 ms are alike by more than
+.5, half of them by .82, and 99 % of the later ones, half by .86. Elsewhere one in 1500 is by more than .3, one in
+37,000 by .5, one in 400,000 by .7. Of the correlation of what is heard, as it is, the best elsewhere is as high as the
+true one of every fifth first block.
 
 Evidence is in nats: the logarithm of how many times likelier something is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,24 +20,26 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from greenroom.room.preconnect.whitening import whitened
+from greenroom.room.preconnect.bands import Banded
+from greenroom.room.preconnect.innovation import innovations_alike
 
-__all__ = ["BLOCK", "HOP", "Evidence", "weigh"]
+__all__ = ["BLOCK", "HOP", "Evidence", "telling", "weigh"]
 
 BLOCK: Final = 0.02
 HOP: Final = 0.01
 """Length of a block, and from one to the next. Seconds."""
 FADING: Final = 0.06
 """For so long the live audio may be quieter and unlike what it will be: its decoder has just begun. Seconds."""
-ALIKE_FIRST: Final = (-3.0, 13.0)
-ALIKE: Final = (-12.0, 24.0)
-"""What a likeness of c says, in that time and after: the first, and the second times c."""
+ALIKE: Final = (-6.5, 26.5)
+"""What a likeness of c says: the first, and the second times c."""
 HEARD: Final = (-5.0, 9.0, -2.0)
 """What it says of the sound as it is heard: the first, and the second times c, and the third times log(1 - c^2)."""
 HIGHEST: Final = 0.99
 """No such correlation says more than this: the codecs' noise is not better."""
 WORST: Final = -6.0
 """The least that one block can say: now and then the jitter buffer puts in what nobody said."""
+ENOUGH: Final = 30
+"""So many blocks tell where they are; more take time."""
 COMPARED: Final = 0.3
 """Levels are compared of what is so much alike."""
 SPREAD: Final = 1.5
@@ -49,12 +51,14 @@ UNEQUAL: Final = -3.0
 DEPTH: Final = 12.0
 """The live audio's first moments may be so much quieter. dB."""
 QUIET: Final = (12.0, 0.02)
-"""Root mean square, int16, and in parts of the loudest block of ours: below it a block says nothing."""
-SHARED: Final = 0.25
+FAINT: Final = (12.0, 0.005)
+"""Root mean square, int16, and in parts of the loudest block of ours: below the first a block says nothing against a
+place, for it may hold no more than what each side's codec makes; below the second it says nothing at all."""
+SHARED: Final = 0.4
 SHARED_HEARD: Final = 0.375
 """Blocks that lie half on each other, of sounds that last, do not say as much each: of what is new, and as heard."""
 EDGE: Final = 2.0
-"""By so much more says what is new in one that has none before it, or none behind: one alone says all of it."""
+"""By so much more says what is new in one that has none before it, or none behind; one alone says all of it."""
 
 Wide = NDArray[np.float64]
 Slim = NDArray[np.float32]
@@ -75,29 +79,37 @@ class Evidence:
         return max(float(self.ours.max()), 1.0)
 
 
-def weigh(ours: Sequence[Wide], theirs: Wide, begins: NDArray[np.int64], sample_rate: int) -> Evidence:
-    """Blocks begin at ``begins`` in ours, the last first. The first of ``ours`` is at its times; others are the same
-    sound a part of a sample earlier: what is new in a sound is so short that a sample is coarse."""
+def weigh(ours: Banded, theirs: Banded, begins: NDArray[np.int64], sample_rate: int) -> Evidence:
+    """Blocks begin at ``begins`` in ours, the last first."""
     block, hop, first = (round(seconds * sample_rate) for seconds in (BLOCK, HOP, FADING))
-    mine, yours = _loudness(ours[0], block)[begins], _loudness(theirs, block)
-    quiet = max(QUIET[0], QUIET[1] * float(mine.max()))
-    new = [_blocks(whitened(each, sample_rate), begins, block) for each in ours]
-    worth = _likeness(np.stack(new), whitened(theirs, sample_rate), block)
-    heard = _likeness(_blocks(ours[0], begins, block)[None], theirs, block)
+    mine, yours = _loudness(ours.heard, block)[begins], _loudness(theirs.heard, block)
+    quiet, faint = (max(least, part * float(mine.max())) for least, part in (QUIET, FAINT))
+    worth = np.zeros((len(begins), len(yours)), dtype=np.float32)
+    worth[mine >= faint] = innovations_alike(ours.wide, begins[mine >= faint], theirs.wide, block, sample_rate)
+    heard = _likeness(_blocks(ours.heard, begins, block), theirs.heard, block)
     row, place = np.nonzero(np.maximum(worth, heard) > COMPARED)
     louder = 20 * np.log10(np.maximum(yours, quiet)[place] / np.maximum(mine, quiet)[row])
     levels = _levels(louder, fading=place < first)
-    _say(worth[:, :first], *ALIKE_FIRST)
-    _say(worth[:, first:], *ALIKE)
+    _say(worth, *ALIKE)
     worth[row, place] += levels
-    worth *= np.float32(SHARED)
-    worth[0] *= np.float32(EDGE)
-    worth[:, :hop] *= np.float32(EDGE)
+    worth[1:, hop:] *= np.float32(SHARED)
+    worth[1:, :hop] *= np.float32(SHARED * EDGE)
+    worth[0, hop:] *= np.float32(SHARED * EDGE)
     alike = np.minimum(heard[row, place], HIGHEST)
     as_heard = HEARD[0] + HEARD[1] * alike + HEARD[2] * np.log1p(-np.square(alike)) + levels
     worth[row, place] = np.maximum(worth[row, place], np.maximum(as_heard, WORST) * SHARED_HEARD)
-    worth *= np.maximum(_audible(mine, quiet)[:, None], _audible(yours, quiet)[None, :])
+    against, in_favour = (
+        np.maximum(_audible(mine, least)[:, None], _audible(yours, least)[None, :]) for least in (quiet, faint)
+    )
+    worth *= np.where(worth > 0, in_favour, against)
     return Evidence(worth, mine, yours)
+
+
+def telling(ours: Banded, begins: NDArray[np.int64], sample_rate: int) -> int:
+    """How many of the blocks are needed: no more than there are, nor than ``ENOUGH`` that are to be heard."""
+    mine = _loudness(ours.heard, round(BLOCK * sample_rate))[begins]
+    heard = np.cumsum(mine >= max(FAINT[0], FAINT[1] * float(mine.max())))
+    return min(len(begins), int(np.searchsorted(heard, ENOUGH)) + 1)
 
 
 def _say(likeness: Slim, least: float, more: float) -> None:
@@ -112,12 +124,11 @@ def _blocks(sound: Wide, begins: NDArray[np.int64], block: int) -> Wide:
 
 
 def _likeness(blocks: Wide, theirs: Wide, block: int) -> Slim:
-    """The correlation of each block and each place. ``blocks``: one or more of each; the best of them counts."""
-    ours = blocks / np.sqrt(np.maximum(np.sum(np.square(blocks), axis=2, keepdims=True), 1.0))
+    """The correlation of each block and each place."""
+    ours = blocks / np.sqrt(np.maximum(np.sum(np.square(blocks), axis=1, keepdims=True), 1.0))
     places = np.ascontiguousarray(sliding_window_view(theirs.astype(np.float32), block).T)
     places /= np.sqrt(np.float32(block)) * np.maximum(_loudness(theirs, block), np.float32(0.01))
-    products = ours.reshape(-1, block).astype(np.float32) @ places
-    return np.asarray(products.reshape(*ours.shape[:2], -1).max(axis=0), dtype=np.float32)
+    return np.asarray(ours.astype(np.float32) @ places)
 
 
 def _loudness(sound: Wide, block: int) -> Slim:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -20,24 +19,20 @@ from numpy.typing import NDArray
 
 from greenroom.audio import Pcm
 from greenroom.room.preconnect.alignment import Place, align
+from greenroom.room.preconnect.bands import TAPS, banded
 from greenroom.room.preconnect.evidence import BLOCK, HOP
 
 __all__ = ["SEARCHED", "Seam", "find_seam"]
 
 SEARCHED: Final = 1.0
 """How much of the live audio's beginning is searched. Seconds."""
-BAND: Final = (250.0, 3800.0)
-"""Hz: where voices differ from each other and from hum."""
-TAPS: Final = 0.008
-"""Length of the filter for it. Seconds."""
-RATE: Final = 8000
+RATE: Final = 16000
 """Hz, at about which is searched."""
 LATER: Final = 0.25
 """By so much longer than the clocks say an overlap is at most. Seconds."""
-FINE: Final = 0.5
-"""Where no more than that is compared, half a sample is told from a whole one: there is little to go by. Seconds."""
-SURE: Final = 1.0
-"""Certainty from which a place is believed. Nats."""
+SURE: Final = 2.0
+CERTAIN: Final = 5.0
+"""Certainty from which a place is believed, and from which more of it makes no place a better one. Nats."""
 AS_SURE: Final = 1.0
 """Places whose certainty is less than that below the best one's are as good for the cut."""
 EXACT: Final = 0.95
@@ -81,14 +76,15 @@ def find_seam(recorded: Pcm, live: Pcm, sample_rate: int, *, expected: float | N
     longest = SEARCHED if expected is None else min(SEARCHED, max(0.0, expected + LATER))
     most = round(longest * sample_rate)
     offset = max(0, len(recorded) - most)
-    ours, theirs = _filtered(recorded[offset:], sample_rate), _filtered(live[:most], sample_rate)
     step = max(1, sample_rate // RATE)
-    phases = _phases(ours, step)
-    places = align(phases if longest <= FINE else phases[:1], theirs[::step], sample_rate // step, expected=expected)
+    lead = min(offset, round(TAPS * sample_rate))
+    ours = banded(recorded[offset - lead :], sample_rate, lead=lead)
+    theirs = banded(live[:most], sample_rate)
+    places = align(ours.every(step), theirs.every(step), sample_rate // step, expected=expected)
     place = _chosen(places)
     if place is None:
         return None
-    mine, yours = _exactly(ours, theirs, place, step, sample_rate)
+    mine, yours = _exactly(ours.heard, theirs.heard, place, step, sample_rate)
     return Seam(offset + mine, yours, place.likeness, _gain(places, sample_rate // step))
 
 
@@ -97,18 +93,12 @@ def _chosen(places: Sequence[Place]) -> Place | None:
     top = max((place.certainty for place in places), default=-np.inf)
     if top < SURE:
         return None
-    sure = [place for place in places if place.certainty >= top - AS_SURE]
+    sure = [place for place in places if place.certainty >= min(top, CERTAIN) - AS_SURE]
     alike = min(EXACT, max(place.likeness for place in sure) - NEARLY)
     for fits in (lambda place: place.steady and place.likeness >= alike, lambda place: place.steady, lambda _: True):
         if fitting := [place for place in sure if fits(place)]:
             return fitting[0]
     return None
-
-
-def _phases(sound: Wide, step: int) -> tuple[Wide, Wide]:
-    """One of so many samples; and the same from half of that before on."""
-    whole = sound[::step]
-    return whole, np.concatenate((np.zeros(step // 2), sound))[::step][: len(whole)]
 
 
 def _exactly(ours: Wide, theirs: Wide, place: Place, step: int, sample_rate: int) -> tuple[int, int]:
@@ -142,21 +132,3 @@ def _gain(places: Sequence[Place], sample_rate: int) -> float:
                 return 1.0
             return float(min(max(gain, 1 / LARGEST_GAIN), LARGEST_GAIN))
     return 1.0
-
-
-def _filtered(pcm: Pcm, sample_rate: int) -> Wide:
-    """What of it lies in ``BAND``, at the same times."""
-    kernel = _kernel(sample_rate)
-    if not len(pcm):
-        return np.zeros(0)
-    return np.convolve(pcm.astype(np.float64), kernel, mode="full")[len(kernel) // 2 :][: len(pcm)]
-
-
-@lru_cache(maxsize=8)
-def _kernel(sample_rate: int) -> Wide:
-    """A windowed sinc for each edge, odd in length, so that it delays by whole samples."""
-    half = round(TAPS * sample_rate / 2)
-    at = np.arange(-half, half + 1) / sample_rate
-    high = min(BAND[1], 0.45 * sample_rate)
-    passed = 2 * high * np.sinc(2 * high * at) - 2 * BAND[0] * np.sinc(2 * BAND[0] * at)
-    return np.asarray(passed * np.hamming(len(at)) / sample_rate)
