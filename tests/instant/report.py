@@ -32,11 +32,11 @@ import av
 import numpy as np
 
 from greenroom.audio import Pcm
-from tests.instant.seam import PIECE, SURE, Found, Ruler
+from tests.instant.seam import PIECE, SURE, Found, Ruler, offset_at
 from tests.instant.tap import RATE, Piece, Tapped
 from tests.instant.words import Word
 
-__all__ = ["Recordings", "Report", "report"]
+__all__ = ["Recordings", "Report", "first_sound", "report"]
 
 NEAR = 0.5
 AGREE = 0.0015
@@ -160,11 +160,16 @@ def _seam(recordings: Recordings, buffer: list[Found], live: list[Found], heard:
 
 def _at_seam(ruler: Ruler, recordings: Recordings, seam: _Seam, joined: float) -> dict[str, float]:
     used = min(seam.place - seam.buffer_shift, len(recordings.buffer) / RATE)
-    begun = max(seam.place - seam.live_shift, _first_sound(recordings.live))
-    buffer_end, live_start = used + _offset(seam.buffer, used), begun + _offset(seam.live, begun)
-    all_buffer = len(recordings.buffer) / RATE
-    first = _first_sound(recordings.live)
-    sent_end, sent_start = all_buffer + _offset(seam.buffer, all_buffer), first + _offset(seam.live, first)
+    begun = max(seam.place - seam.live_shift, first_sound(recordings.live))
+    all_buffer, first = len(recordings.buffer) / RATE, first_sound(recordings.live)
+    buffer_end, sent_end = (
+        ruler.moment(recordings.buffer, place, near=place + offset_at(seam.buffer, place), ending=True)
+        for place in (used, all_buffer)
+    )
+    live_start, sent_start = (
+        ruler.moment(recordings.live, place, near=place + offset_at(seam.live, place), ending=False)
+        for place in (begun, first)
+    )
     unsent, gap = sent_start - sent_end, live_start - buffer_end
     missing = ruler.sounding(buffer_end, live_start) - ruler.sounding(sent_end, sent_start)
     duplicated = ruler.sounding(live_start, buffer_end)
@@ -227,15 +232,10 @@ def _start(found: list[Found]) -> float:
     return _median([each.offset for each in found if each.alike > SURE][:5] or [found[0].offset])
 
 
-def _first_sound(live: Pcm) -> float:
+def first_sound(live: Pcm) -> float:
     """Where the live audio begins: until a track's first packet comes, LiveKit delivers zeros."""
     sounds = np.flatnonzero(live)
     return float(sounds[0]) / RATE if len(sounds) else 0.0
-
-
-def _offset(found: list[Found], place: float) -> float:
-    """Source time minus place, at a place between pieces."""
-    return float(np.interp(place, [each.place for each in found], [each.offset for each in found]))
 
 
 def _pieces(word: Word, found: dict[float, Found]) -> list[Found]:

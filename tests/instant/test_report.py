@@ -10,6 +10,7 @@ from tests.instant.report import Recordings, Report, report
 from tests.instant.seam import Ruler
 from tests.instant.tap import RATE
 from tests.instant.words import GRID, Word
+from tests.room.preconnect.sounds import begun, level, resampled, voice
 
 SECONDS = 3.1
 TOLERANCE = 0.002
@@ -142,3 +143,24 @@ def test_what_the_jitter_buffer_did_to_the_live_audio_is_not_the_agents() -> Non
 def test_silence_is_reported_as_such() -> None:
     with pytest.raises(ValueError, match="nothing of the source"):
         examine(cut(0, 1.8), cut(1.2, SECONDS), np.zeros(RATE, dtype=np.int16))
+
+
+def test_the_ends_of_a_recording_are_known_to_the_sample() -> None:
+    """Though its decoder began in the middle of a stream, and though more than a period away is expected."""
+    source, asked = voice(6.0, 48_000, seed=2), 0
+    ruler = Ruler(resampled(source, 48_000, RATE), (), sample_rate=RATE)
+    for packet in range(60, 200, 10):
+        recording = resampled(begun(source, packet), 48_000, RATE)[: RATE // 2]
+        head = packet * 0.02
+        for place, ending, stretch in ((0.0, False, recording[:480]), (0.5, True, recording[-480:])):
+            if level(stretch) > -30:
+                moment = ruler.moment(recording, place, near=head + place + 0.013, ending=ending)
+                assert moment == pytest.approx(head + place, abs=0.0002)
+                asked += 1
+    assert asked > 10
+
+
+def test_where_nothing_sounds_the_moment_is_what_is_believed() -> None:
+    ruler = Ruler(voice(3.0, RATE), (), sample_rate=RATE)
+    assert ruler.moment(np.zeros(RATE, dtype=np.int16), 0.0, near=1.5, ending=False) == 1.5
+    assert ruler.moment(np.zeros(10, dtype=np.int16), 0.0, near=1.5, ending=True) == 1.5
