@@ -41,7 +41,9 @@ __all__ = ["Recordings", "Report", "first_sound", "report"]
 NEAR = 0.5
 AGREE = 0.0015
 """Two copies of the same audio lie apart by the same distance everywhere, within this. Seconds."""
-BLOCK = 0.005
+BLOCK = 0.001
+END = 0.01
+"""What is so near to the end of a recording lies in the source as its end does. Seconds."""
 FIFTH = 0.2
 
 
@@ -162,14 +164,17 @@ def _at_seam(ruler: Ruler, recordings: Recordings, seam: _Seam, joined: float) -
     used = min(seam.place - seam.buffer_shift, len(recordings.buffer) / RATE)
     begun = max(seam.place - seam.live_shift, first_sound(recordings.live))
     all_buffer, first = len(recordings.buffer) / RATE, first_sound(recordings.live)
-    buffer_end, sent_end = (
-        ruler.moment(recordings.buffer, place, near=place + offset_at(seam.buffer, place), ending=True)
-        for place in (used, all_buffer)
-    )
-    live_start, sent_start = (
-        ruler.moment(recordings.live, place, near=place + offset_at(seam.live, place), ending=False)
-        for place in (begun, first)
-    )
+
+    def ended(place: float) -> float:
+        return ruler.moment(recordings.buffer, place, near=place + offset_at(seam.buffer, place), ending=True)
+
+    def started(place: float) -> float:
+        return ruler.moment(recordings.live, place, near=place + offset_at(seam.live, place), ending=False)
+
+    sent_end, sent_start = ended(all_buffer), started(first)
+    # at the ends themselves one measurement is made, not two that may differ
+    buffer_end = sent_end - (all_buffer - used) if all_buffer - used < END else ended(used)
+    live_start = sent_start + (begun - first) if begun - first < END else started(begun)
     unsent, gap = sent_start - sent_end, live_start - buffer_end
     missing = ruler.sounding(buffer_end, live_start) - ruler.sounding(sent_end, sent_start)
     duplicated = ruler.sounding(live_start, buffer_end)
