@@ -24,7 +24,7 @@ from tests.instant.seam import Ruler, offset_at
 from tests.instant.tap import RATE, Tapped
 from tests.instant.words import Source
 
-__all__ = ["main"]
+__all__ = ["Call", "Count", "main"]
 
 EDGES = (-0.06, 0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.11, 0.16, 0.25)
 RANGES = tuple(itertools.pairwise(EDGES))
@@ -37,7 +37,7 @@ DUPLICATED, MISSING = 0.02, 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     """``live`` from its first sound on; ``head``: the source time of that; ``end``: that of the recording's end."""
 
     ruler: Ruler
@@ -48,13 +48,13 @@ class _Call:
 
 
 @dataclass
-class _Count:
+class Count:
     tried: int = 0
     found: int = 0
     twice: int = 0
     lost: int = 0
 
-    def add(self, call: _Call, overlap: float, random: np.random.Generator) -> None:
+    def add(self, call: Call, overlap: float, random: np.random.Generator) -> None:
         """Nothing is added where the recording does not reach so far."""
         kept = len(call.recorded) - round((call.end - call.head - overlap) * RATE)
         if not RATE // 4 < kept <= len(call.recorded):
@@ -73,7 +73,7 @@ class _Count:
         self.lost += ruler.sounding(before, behind) > MISSING
 
 
-def _calls(folder: Path) -> Iterator[_Call]:
+def _calls(folder: Path) -> Iterator[Call]:
     source = Source.read(folder)
     ruler = Ruler(source.at(RATE), source.words, sample_rate=RATE)
     for path in sorted(folder.glob("*.npz")):
@@ -85,13 +85,13 @@ def _calls(folder: Path) -> Iterator[_Call]:
         length = len(recordings.buffer) / RATE
         end = ruler.moment(recordings.buffer, length, near=length + offset_at(found[0], length), ending=True)
         head = ruler.moment(live, 0.0, near=offset_at(found[1], 0.0), ending=False)
-        yield _Call(ruler, recordings.buffer, live, head, end)
+        yield Call(ruler, recordings.buffer, live, head, end)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.instant.overlaps", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
-    random, counts = np.random.default_rng(1), [_Count() for _ in RANGES]
+    random, counts = np.random.default_rng(1), [Count() for _ in RANGES]
     calls = [call for folder in parser.parse_args().folders for call in _calls(folder)]
     for call in calls:
         for count, (low, high) in zip(counts, RANGES, strict=True):
