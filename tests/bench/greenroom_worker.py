@@ -19,7 +19,8 @@ SETTINGS = Path(__file__).with_name("worker.yaml")
 
 def main() -> None:
     os.chdir(ROOT)  # where the agent's module is looked up
-    os.environ.setdefault("BENCH_STATE", tempfile.mkdtemp(prefix="greenroom-bench-"))
+    if "BENCH_STATE" not in os.environ:
+        os.environ["BENCH_STATE"] = tempfile.mkdtemp(prefix="greenroom-bench-")
     os.execv(sys.executable, [sys.executable, "-P", "-m", "greenroom", "start", "-c", str(SETTINGS)])  # noqa: S606  # it is to be this process
 
 
