@@ -161,9 +161,8 @@ def _seam(recordings: Recordings, buffer: list[Found], live: list[Found], heard:
 
 
 def _at_seam(ruler: Ruler, recordings: Recordings, seam: _Seam, joined: float) -> dict[str, float]:
-    used = min(seam.place - seam.buffer_shift, len(recordings.buffer) / RATE)
-    begun = max(seam.place - seam.live_shift, first_sound(recordings.live))
     all_buffer, first = len(recordings.buffer) / RATE, first_sound(recordings.live)
+    used, begun = min(seam.place - seam.buffer_shift, all_buffer), max(seam.place - seam.live_shift, first)
 
     def ended(place: float) -> float:
         return ruler.moment(recordings.buffer, place, near=place + offset_at(seam.buffer, place), ending=True)

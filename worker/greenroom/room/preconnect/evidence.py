@@ -83,7 +83,7 @@ def weigh(ours: Banded, theirs: Banded, begins: NDArray[np.int64], sample_rate: 
     """Blocks begin at ``begins`` in ours, the last first."""
     block, hop, first = (round(seconds * sample_rate) for seconds in (BLOCK, HOP, FADING))
     mine, yours = _loudness(ours.heard, block)[begins], _loudness(theirs.heard, block)
-    quiet, faint = (max(least, part * float(mine.max())) for least, part in (QUIET, FAINT))
+    quiet, faint = _floor(QUIET, mine), _floor(FAINT, mine)
     worth = np.zeros((len(begins), len(yours)), dtype=np.float32)
     worth[mine >= faint] = innovations_alike(ours.wide, begins[mine >= faint], theirs.wide, block, sample_rate)
     heard = _likeness(_blocks(ours.heard, begins, block), theirs.heard, block)
@@ -108,8 +108,13 @@ def weigh(ours: Banded, theirs: Banded, begins: NDArray[np.int64], sample_rate: 
 def telling(ours: Banded, begins: NDArray[np.int64], sample_rate: int) -> int:
     """How many of the blocks are needed: no more than there are, nor than ``ENOUGH`` that are to be heard."""
     mine = _loudness(ours.heard, round(BLOCK * sample_rate))[begins]
-    heard = np.cumsum(mine >= max(FAINT[0], FAINT[1] * float(mine.max())))
+    heard = np.cumsum(mine >= _floor(FAINT, mine))
     return min(len(begins), int(np.searchsorted(heard, ENOUGH)) + 1)
+
+
+def _floor(floor: tuple[float, float], loudness: Slim) -> float:
+    """Root mean square: a floor of its own, or that in parts of the loudest, whichever is more."""
+    return max(floor[0], floor[1] * float(loudness.max()))
 
 
 def _say(likeness: Slim, least: float, more: float) -> None:
