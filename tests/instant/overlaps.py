@@ -20,7 +20,7 @@ import numpy as np
 from greenroom.audio import Pcm
 from greenroom.room.preconnect.seam import find_seam
 from tests.instant.report import Recordings, first_sound
-from tests.instant.seam import Ruler, offset_at
+from tests.instant.seam import Ruler
 from tests.instant.tap import RATE, Tapped
 from tests.instant.words import Source
 
@@ -83,8 +83,8 @@ def _calls(folder: Path) -> Iterator[Call]:
         if not all(found):
             continue
         length = len(recordings.buffer) / RATE
-        end = ruler.moment(recordings.buffer, length, near=length + offset_at(found[0], length), ending=True)
-        head = ruler.moment(live, 0.0, near=offset_at(found[1], 0.0), ending=False)
+        end = ruler.end(recordings.buffer, length, found[0], ending=True)
+        head = ruler.end(live, 0.0, found[1], ending=False)
         yield Call(ruler, recordings.buffer, live, head, end)
 
 

@@ -32,7 +32,7 @@ import av
 import numpy as np
 
 from greenroom.audio import Pcm
-from tests.instant.seam import PIECE, SURE, Found, Ruler, offset_at
+from tests.instant.seam import PIECE, SURE, Found, Ruler
 from tests.instant.tap import RATE, Piece, Tapped
 from tests.instant.words import Word
 
@@ -163,17 +163,14 @@ def _seam(recordings: Recordings, buffer: list[Found], live: list[Found], heard:
 def _at_seam(ruler: Ruler, recordings: Recordings, seam: _Seam, joined: float) -> dict[str, float]:
     all_buffer, first = len(recordings.buffer) / RATE, first_sound(recordings.live)
     used, begun = min(seam.place - seam.buffer_shift, all_buffer), max(seam.place - seam.live_shift, first)
-
-    def ended(place: float) -> float:
-        return ruler.moment(recordings.buffer, place, near=place + offset_at(seam.buffer, place), ending=True)
-
-    def started(place: float) -> float:
-        return ruler.moment(recordings.live, place, near=place + offset_at(seam.live, place), ending=False)
-
-    sent_end, sent_start = ended(all_buffer), started(first)
+    sent_end = ruler.end(recordings.buffer, all_buffer, seam.buffer, ending=True)
+    sent_start = ruler.end(recordings.live, first, seam.live, ending=False)
+    buffer_end, live_start = sent_end - (all_buffer - used), sent_start + (begun - first)
     # at the ends themselves one measurement is made, not two that may differ
-    buffer_end = sent_end - (all_buffer - used) if all_buffer - used < END else ended(used)
-    live_start = sent_start + (begun - first) if begun - first < END else started(begun)
+    if all_buffer - used >= END:
+        buffer_end = ruler.end(recordings.buffer, used, seam.buffer, ending=True)
+    if begun - first >= END:
+        live_start = ruler.end(recordings.live, begun, seam.live, ending=False)
     unsent, gap = sent_start - sent_end, live_start - buffer_end
     missing = ruler.sounding(buffer_end, live_start) - ruler.sounding(sent_end, sent_start)
     duplicated = ruler.sounding(live_start, buffer_end)

@@ -24,7 +24,7 @@ from greenroom.room.preconnect.bands import banded
 from greenroom.room.preconnect.innovation import innovations_alike
 from tests.instant.words import Word
 
-__all__ = ["ALIKE", "HOP", "PIECE", "SURE", "Found", "Ruler", "Sighting", "likeness", "offset_at"]
+__all__ = ["ALIKE", "HOP", "PIECE", "SURE", "Found", "Ruler", "Sighting", "likeness"]
 
 PIECE = 0.06
 HOP = 0.02
@@ -102,6 +102,10 @@ class Ruler:
         first, last = (max(0, round(time * self.sample_rate)) for time in (start, end))
         moments = [self._source[at : min(at + step, last)] for at in range(first, last, step)]
         return sum(len(moment) for moment in moments if len(moment) and _rms(moment) > SILENT) / self.sample_rate
+
+    def end(self, recording: Pcm, place: float, found: list[Found], *, ending: bool) -> float:
+        """``moment`` near where the pieces that were found lie."""
+        return self.moment(recording, place, near=place + _offset(found, place), ending=ending)
 
     def moment(self, recording: Pcm, place: float, *, near: float, ending: bool) -> float:
         """The source time of a place of a recording: of what is just before it, or (``ending`` is false) just behind,
@@ -198,7 +202,7 @@ def _nearest(anchors: list[tuple[float, float]], time: float) -> list[float]:
     return before + [offset for at, offset in anchors if at > time][:2]
 
 
-def offset_at(found: list[Found], place: float) -> float:
+def _offset(found: list[Found], place: float) -> float:
     """Source time minus place, at a place between pieces."""
     return float(np.interp(place, [each.place for each in found], [each.offset for each in found]))
 
