@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from livekit import api, rtc
 
-from greenroom import Agent, ChatContext, get_job_context
+from greenroom import Agent, SessionOptions, get_job_context
 from greenroom.embedded.mediaserver import MediaServer
 from greenroom.job.runner import Runner
 from greenroom.jobs.control import JobControl
@@ -35,8 +35,7 @@ class Unfinished(Agent):
 
 
 class Impatient(Agent):
-    @property
-    def chat_ctx(self) -> ChatContext:
+    def session_options(self, options: SessionOptions) -> SessionOptions:
         raise TimeoutError("the customer's file did not come")
 
 
@@ -171,7 +170,7 @@ async def alone(house: House) -> None:
 async def test_a_job_that_fails_with_a_foreign_error_is_reported_failed(house: House, tmp_path: Path) -> None:
     await house.enter("ann")
     shift = Shift(house, "Unfinished", tmp_path)
-    with pytest.raises(AttributeError):
+    with pytest.raises(RuntimeError, match=r"has not called super\(\)\.__init__\(\)"):
         await shift.work()
     assert any(isinstance(message, Joined) for message in shift.told)
     assert shift.leaving.reason == "failed"

@@ -59,7 +59,7 @@ class Book:
         state, agent = self.state(), s.session.current_agent
         known = state.history if state.agent.known is None else state.agent.known
         told = state.agent.instructions
-        return list(known) == agent.context().items[1:] and (told is None or told == agent.instructions)
+        return list(known) == agent.known.items and (told is None or told == agent.instructions)
 
 
 @virtual_time

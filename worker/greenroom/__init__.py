@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from greenroom.errors import GreenroomError, ProviderError, SettingsError
     from greenroom.job.context import JobContext, get_job_context
     from greenroom.session.agent import Agent
+    from greenroom.session.conversation import SessionOptions
     from greenroom.session.handle import SpeechHandle, UtteranceHandle
     from greenroom.session.mcp import MCPServerHTTP, MCPServerStdio
     from greenroom.session.nodes import ModelSettings
@@ -50,6 +51,7 @@ __all__ = [
     "Refuse",
     "Resumed",
     "RunContext",
+    "SessionOptions",
     "SettingsError",
     "SpeechHandle",
     "StopResponse",
@@ -83,6 +85,7 @@ _PLACES = {
     "Refuse": "greenroom.session.requests",
     "Resumed": "greenroom.session.resume",
     "RunContext": "greenroom.session.tools",
+    "SessionOptions": "greenroom.session.conversation",
     "SettingsError": "greenroom.errors",
     "SpeechHandle": "greenroom.session.handle",
     "StopResponse": "greenroom.session.tools",

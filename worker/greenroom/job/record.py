@@ -12,7 +12,7 @@ from greenroom.dialog.history import ChatItem
 from greenroom.job.resume import Start, class_path
 from greenroom.journal.format import AgentNoted, Header, LeftNoted, PreconnectNoted
 from greenroom.journal.writer import JournalWriter
-from greenroom.session.agent import INSTRUCTIONS, Agent
+from greenroom.session.agent import Agent
 from greenroom.session.resume import Continuation
 from greenroom.session.resuming import BROKEN_OFF
 
@@ -53,7 +53,7 @@ class CallRecord:
         """The conversation is about to begin."""
         agent, continuation = start.agent, start.continuation
         self._session = session
-        self._revision, self._instructions = agent.revision, agent.instructions
+        self._revision, self._instructions = agent.known.revision, agent.instructions
         if continuation is None:
             return
         if continuation.instructions is not None:
@@ -100,7 +100,7 @@ class CallRecord:
         if self._session is None:
             return None
         agent = self._session.current_agent
-        self._name, self._revision, self._instructions = name, agent.revision, agent.instructions
+        self._name, self._revision, self._instructions = name, agent.known.revision, agent.instructions
         return self._described(name, agent)
 
     def _changed(self) -> AgentNoted | None:
@@ -109,14 +109,15 @@ class CallRecord:
             return None
         agent = self._session.current_agent
         told = agent.instructions if agent.instructions != self._instructions else None
-        known = _by_id(_items(agent), self._session.history) if agent.revision != self._revision else None
-        self._revision, self._instructions = agent.revision, agent.instructions
+        revision = agent.known.revision
+        known = _by_id(agent.known.items, self._session.history) if revision != self._revision else None
+        self._revision, self._instructions = revision, agent.instructions
         if told is None and known is None:
             return None
         return AgentNoted(self._name, instructions=told, known=known)
 
     def _described(self, name: str, agent: Agent) -> AgentNoted:
-        known = _by_id(_items(agent), self._session.history) if self._session is not None else None
+        known = _by_id(agent.known.items, self._session.history) if self._session is not None else None
         return AgentNoted(name, class_path(type(agent)), agent.instructions, known)
 
 
@@ -128,10 +129,6 @@ def _left(continuation: Continuation) -> LeftNoted:
         replies=(*broken, *continuation.replies),
         unanswered=continuation.resumed.unanswered,
     )
-
-
-def _items(agent: Agent) -> tuple[ChatItem, ...]:
-    return tuple(item for item in agent.context() if item.id != INSTRUCTIONS)
 
 
 def _by_id(items: Iterable[ChatItem], history: Iterable[ChatItem]) -> tuple[str | ChatItem, ...]:

@@ -20,7 +20,7 @@ from greenroom.journal.reader import Journal, read
 from greenroom.journal.recovery import CallState, Carried, CutSpeech, Holder, carried_over, fold
 from greenroom.redaction import redact
 from greenroom.reference import BadReference, resolve
-from greenroom.session.agent import INSTRUCTIONS, Agent
+from greenroom.session.agent import Agent
 from greenroom.session.resume import Continuation, Resumed
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Start:
 
 def begin(agent: Agent, *, attempt: int = 1) -> Start:
     """A conversation begins, with what the agent brings along."""
-    history = tuple(item for item in agent.chat_ctx if item.id != INSTRUCTIONS)
+    history = tuple(agent.known.items)
     return Start(agent, history=history, attempt=attempt)
 
 
@@ -173,5 +173,5 @@ def _rest(cut: CutSpeech | None) -> SpeechRequested | None:
 
 def _restore(agent: Agent, holder: Holder) -> None:
     """One that has not entered yet: what it was given when it was made."""
-    known = agent.context() if holder.known is None else holder.known
-    agent.restore([item for item in known if item.id != INSTRUCTIONS], instructions=holder.instructions)
+    known = agent.known.items if holder.known is None else holder.known
+    agent.known.restore(known, instructions=holder.instructions)

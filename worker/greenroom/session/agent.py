@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import AsyncIterable, Sequence
+from inspect import getattr_static
+from typing import TYPE_CHECKING, ClassVar, final
 
 from greenroom.audio import AudioFrame, AudioFrameLike
-from greenroom.dialog.history import ChatContext, ChatItem, Message
+from greenroom.dialog.history import ChatContext, Message
 from greenroom.providers.llm import LLM, LLMChunk
 from greenroom.providers.realtime import RealtimeModel
 from greenroom.providers.stt import STT, Transcript
 from greenroom.providers.tts import TTS, SynthesizedAudio
 from greenroom.providers.vad import VAD
+from greenroom.session.knowledge import Knowledge
 from greenroom.session.nodes import DefaultNodes, ModelSettings, NodeResult, default_node
 from greenroom.session.requests import Accept, JobRequest, Refuse
 from greenroom.session.resume import Resumed
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
     from greenroom.session.conversation import SessionOptions
     from greenroom.session.session import AgentSession
 
-__all__ = ["INSTRUCTIONS", "Agent"]
+__all__ = ["Agent"]
 
-INSTRUCTIONS = "instructions"
-"""The id of the message in a context that holds the agent's instructions."""
+GIVEN = ("id", "instructions", "tools", "chat_ctx", "vad", "stt", "llm", "tts", "mcp_servers")
+"""What each agent is given when it is made."""
 
 
 class Agent:
@@ -55,119 +57,104 @@ class Agent:
         tts: TTS | None = None,
         mcp_servers: Sequence[ToolSource] = (),
     ) -> None:
-        self._id = id or _snake_case(type(self).__name__)
-        self._instructions = instructions
-        self._tools = find_tools(self, tools)
-        self._items = _without_instructions(chat_ctx) if chat_ctx is not None else []
-        self._places = {item.id: place for place, item in enumerate(self._items)}
-        self._revision = 0
-        self._session: AgentSession | None = None
+        self.__id = id or _snake_case(type(self).__name__)
+        self.__tools = find_tools(self, tools)
+        self.__knowledge = Knowledge(chat_ctx or (), instructions=instructions)
+        self.__session: AgentSession | None = None
         self.vad = vad
         self.stt = stt
         self.llm = llm
         self.tts = tts
         self.mcp_servers = tuple(mcp_servers)
 
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if taken := _taken(cls):
+            raise TypeError(taken)
+
     @property
     def id(self) -> str:
         """Its name in events and logs; of its class, where it was given none."""
-        return self._id
+        return self.__id
 
     @property
     def instructions(self) -> str:
-        return self._instructions
+        return self.known.instructions
 
     @property
     def tools(self) -> list[FunctionTool]:
-        return list(self._tools.values())
+        return list(self.__tools.values())
 
     @property
     def chat_ctx(self) -> ChatContext:
         """The conversation as this agent knows it, instructions first. A copy: see ``update_chat_ctx``."""
-        return self.context()
+        return self.known.context()
 
     @property
-    def revision(self) -> int:
-        """How often its context was replaced."""
-        return self._revision
+    def known(self) -> Knowledge:
+        """What it knows of the conversation, for the session to keep: read ``chat_ctx``, and ``instructions``."""
+        try:
+            return self.__knowledge
+        except AttributeError:
+            raise RuntimeError(f"{type(self).__qualname__}.__init__ has not called super().__init__()") from None
 
     @property
     def session(self) -> AgentSession:
         """The conversation that this agent is in. Raises ``RuntimeError`` before it has entered one."""
-        if self._session is None:
+        if self.__session is None:
             raise RuntimeError("the agent has not entered a session yet; use self.session in on_enter or later")
-        return self._session
+        return self.__session
 
+    @final
     def find_tool(self, name: str) -> FunctionTool | None:
-        return self._tools.get(name)
+        return self.__tools.get(name)
 
+    @final
     async def update_instructions(self, instructions: str) -> None:
         """Change them, from the next answer on; one that was begun early is made again."""
-        self._instructions = instructions
-        self._changed()
+        self.known.instructions = instructions
+        self.__changed()
 
+    @final
     async def update_tools(self, tools: Sequence[FunctionTool]) -> None:
         """Let these be all its tools, its methods included: ``[*agent.tools, one_more]`` adds one.
 
         Raises ``ValueError`` for a name used twice.
         """
-        self._tools = find_tools(None, tools)
-        self._changed()
+        self.__tools = find_tools(None, tools)
+        self.__changed()
 
+    @final
     async def update_chat_ctx(self, chat_ctx: ChatContext, *, exclude_invalid_function_calls: bool = True) -> None:
         """Let this be what the agent knows of the conversation. The session's history stays what it was.
 
         Calls of tools that the agent does not have are left out, with their results; ``exclude_invalid_function_calls``
         keeps them.
         """
-        items = _without_instructions(chat_ctx)
+        items = list(chat_ctx)
         if exclude_invalid_function_calls:
-            known = self._session.available_tools() if self._session is not None else self._tools
+            known = self.__session.available_tools() if self.__session is not None else self.__tools
             items = [item for item in items if isinstance(item, Message) or item.name in known]
-        self._items = items
-        self._places = {item.id: place for place, item in enumerate(items)}
-        self._revision += 1
-        self._changed()
+        self.known.replace(items)
+        self.__changed()
 
-    def _changed(self) -> None:
-        if self._session is not None:
-            self._session.context_changed()
+    def __changed(self) -> None:
+        if self.__session is not None:
+            self.__session.context_changed()
 
     # --- told by the session ------------------------------------------------------------------------------------------
 
+    @final
     def enter(self, session: AgentSession, *, before: Agent | None = None) -> ChatContext:
         """You are in, after another agent. Returns the history that the agent brings along.
 
         One that was given the conversation of the agent ``before`` is given what was said since, too: the words that
         led to the hand-off were not said yet when it was made.
         """
-        self._session = session
-        for message in before.said_since(self._places) if before is not None else ():
-            self.remember(message)
-        return ChatContext(self._items)
-
-    def restore(self, items: Iterable[ChatItem], *, instructions: str | None = None) -> None:
-        """Let it know this of a conversation that it had in another process, and be told these instructions."""
-        self._items = list(items)
-        self._places = {item.id: place for place, item in enumerate(self._items)}
-        if instructions is not None:
-            self._instructions = instructions
-
-    def said_since(self, known: Collection[str]) -> list[Message]:
-        """What was said after the last item whose id is among these; nothing when none is."""
-        last = max((place for item, place in self._places.items() if item in known), default=len(self._items))
-        return [item for item in self._items[last + 1 :] if isinstance(item, Message)]
-
-    def context(self, *, instructions: str = "") -> ChatContext:
-        """What a model is told: the agent's instructions and these, then what it knows of the conversation."""
-        text = "\n\n".join(part for part in (self._instructions, instructions) if part)
-        system = [Message(INSTRUCTIONS, "system", text)] if text else []
-        return ChatContext([*system, *self._items])
-
-    def remember(self, item: ChatItem) -> None:
-        """It has become part of the conversation; one of the same id takes that one's place."""
-        place = self._places.setdefault(item.id, len(self._items))
-        self._items[place : place + 1] = [item]
+        self.__session = session
+        for message in before.known.said_since(self.known) if before is not None else ():
+            self.known.remember(message)
+        return ChatContext(self.known.items)
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
@@ -258,8 +245,18 @@ class Agent:
         return self.default.transcription_node(self, text, model_settings)
 
 
-def _without_instructions(context: ChatContext) -> list[ChatItem]:
-    return [item for item in context if item.id != INSTRUCTIONS]
+def _taken(cls: type[Agent]) -> str:
+    """What is wrong with a class that has something under a name which is not its own to fill. Empty: nothing."""
+    final = [name for name, member in vars(Agent).items() if isinstance(member, property) or _is_final(member)]
+    for name in (*GIVEN, *final):
+        if getattr_static(cls, name, None) is not getattr_static(Agent, name, None):
+            instead = f"give it to super().__init__({name}=...)" if name in GIVEN else "choose another name"
+            return f"{cls.__module__}.{cls.__qualname__}.{name}: every Agent has {name} already; {instead}"
+    return ""
+
+
+def _is_final(member: object) -> bool:
+    return getattr(member, "__final__", False)
 
 
 def _snake_case(name: str) -> str:

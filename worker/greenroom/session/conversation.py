@@ -152,7 +152,8 @@ class Conversation:
         if resume is not None:
             self._resuming = Resuming(self, resume)
             brought = resume.history
-            agent.restore(brought if resume.known is None else resume.known, instructions=resume.instructions)
+            known = brought if resume.known is None else resume.known
+            agent.known.restore(known, instructions=resume.instructions)
         for item in brought:
             self._places[item.id] = len(self.history)
             self.history.add(item)
@@ -370,7 +371,7 @@ class Conversation:
 
     def context(self, *, instructions: str = "") -> ChatContext:
         """What the model would be told now: the agent's instructions (and these), then what it knows was said."""
-        return self.current_agent.context(instructions=instructions)
+        return self.current_agent.known.context(instructions=instructions)
 
     def context_changed(self) -> None:
         """Instructions, tools or chat context of the current agent are others now."""
@@ -380,7 +381,7 @@ class Conversation:
         """It has become part of the conversation; one of the same id takes that one's place."""
         place = self._places.setdefault(item.id, len(self.history))
         self.history.items[place : place + 1] = [item]
-        self.current_agent.remember(item)
+        self.current_agent.known.remember(item)
 
     def available_tools(self) -> dict[str, FunctionTool]:
         """What the model may call now, by name: the current agent's tools, then those that MCP servers have told of."""

@@ -12,7 +12,8 @@ from greenroom.dialog.history import ChatContext, ChatItem, FunctionCall, Functi
 from greenroom.dialog.notices import EarlyReplyDiscarded, SpeechEnded, TurnCommitted
 from greenroom.providers.llm import ToolCall, ToolSchema
 from greenroom.providers.realtime import RealtimeChunk, RealtimeModel, RealtimeRequest
-from greenroom.session.agent import INSTRUCTIONS, Agent
+from greenroom.session.agent import Agent
+from greenroom.session.knowledge import INSTRUCTIONS
 from greenroom.session.tools import FunctionTool
 
 __all__ = ["Mirror", "word_for_word"]
@@ -149,12 +150,12 @@ class Mirror:
     def update(self, agent: Agent, tools: Sequence[FunctionTool]) -> None:
         """Tell what has changed since it was told last."""
         schemas = tuple(tool.schema() for tool in tools)
-        told = (agent.instructions, schemas, agent.revision)
+        told = (agent.instructions, schemas, agent.known.revision)
         if agent is self._agent and told == self._told:
             return
         replaced = agent is not self._agent or told[2] != self._told[2]
         self._agent, self._told = agent, told
-        context = ChatContext(item for item in agent.chat_ctx if item.id != INSTRUCTIONS) if replaced else None
+        context = ChatContext(agent.known.items) if replaced else None
         if context is not None:
             self._known.update(_key(item) for item in context)
         self.session.update(instructions=agent.instructions, tools=schemas, chat_ctx=context)
