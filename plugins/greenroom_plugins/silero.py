@@ -77,7 +77,7 @@ class _SileroStream(VADStream):
     def probability(self, window: Pcm) -> float:
         if len(window) != _WINDOW:
             raise ValueError(f"a window of {len(window)} samples; expected {_WINDOW}")
-        loud = int(window.max()) >= self._peak or int(window.min()) <= -self._peak
+        loud = np.max(window) >= self._peak or np.min(window) <= -self._peak
         if not loud and self._quiet >= self._hold:
             self._defer(window)
             return 0.0

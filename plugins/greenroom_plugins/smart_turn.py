@@ -156,7 +156,7 @@ def _turn(pcm: Pcm) -> Pcm:
     if not whole:
         return pcm
     levels = np.abs(pcm[:whole].reshape(-1, _FRAME).astype(np.int32)).mean(axis=1)
-    loud = np.flatnonzero(levels > _SILENT * levels.max())
+    loud = np.flatnonzero(levels > _SILENT * np.max(levels))
     return pcm[: (int(loud[-1]) + 1) * _FRAME + _TAIL] if len(loud) else pcm
 
 

@@ -29,7 +29,7 @@ def tone(seconds: float, *, pitch: float = 440.0, sample_rate: int = RATE) -> Pc
 
 def pitch(pcm: Pcm) -> float:
     spectrum = np.abs(np.fft.rfft(pcm.astype(np.float64) * np.hanning(len(pcm))))
-    return float(np.fft.rfftfreq(len(pcm), 1 / RATE)[spectrum.argmax()])
+    return float(np.fft.rfftfreq(len(pcm), 1 / RATE)[np.argmax(spectrum)])
 
 
 def encode(path: Path, pcm: Pcm, *, codec: str, sample_rate: int) -> Path:

@@ -87,4 +87,4 @@ def tone(frames: list[Samples]) -> float:
     part = frames[10:60]
     if len(part) < 50:
         return 0.0
-    return float(np.abs(np.fft.rfft(np.concatenate(part))).argmax()) * RATE / (len(part) * FRAME)
+    return float(np.argmax(np.abs(np.fft.rfft(np.concatenate(part))))) * RATE / (len(part) * FRAME)

@@ -49,7 +49,7 @@ async def cough() -> Pcm:
     cry = (await spoken("Ha!", sample_rate=SAMPLE_RATE)).pcm.astype(np.float64)
     size = round(0.2 * SAMPLE_RATE)
     loudness = np.convolve(cry**2, np.ones(size), "valid")
-    burst = cry[loudness.argmax() :][:size]
+    burst = cry[np.argmax(loudness) :][:size]
     at = np.arange(size) / SAMPLE_RATE
     burst = burst * np.minimum(1, at / 0.005) * np.minimum(1, (0.2 - at) / 0.02)
     return np.asarray(burst / np.abs(burst).max() * 20_000, dtype=np.int16)

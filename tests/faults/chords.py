@@ -112,7 +112,7 @@ class Listener:
         if power < LOUD**2 * len(samples):
             return None
         strength = np.abs(self._tones @ samples) ** 2
-        low, high = int(strength[: len(LOW)].argmax()), int(strength[len(LOW) :].argmax())
+        low, high = int(np.argmax(strength[: len(LOW)])), int(np.argmax(strength[len(LOW) :]))
         # Of a sine of amplitude a, power is a^2 / 2 a sample, and strength a^2 / 4 times the square of the shape's sum.
         both = 2 * (strength[low] + strength[len(LOW) + high]) / (self._energy * self._window)
         weaker = min(strength[low], strength[len(LOW) + high])

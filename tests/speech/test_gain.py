@@ -60,7 +60,7 @@ def test_a_voice_that_is_made_louder_is_rounded_off_and_does_not_wrap() -> None:
     pcm = np.arange(-32768, 32768, dtype=np.int16)
     out = Gain(RATE, volume=LOUDEST).apply(pcm).astype(np.int64)
     assert np.all(np.diff(out) >= 0)
-    assert (out.min(), out.max()) == (-32767, 32767)
+    assert (int(np.min(out)), int(np.max(out))) == (-32767, 32767)
     small = np.abs(pcm * LOUDEST) <= KNEE
     assert np.array_equal(out[small], pcm[small] * LOUDEST)
     assert np.abs(out - np.clip(pcm * LOUDEST, -32767, 32767)).max() < 0.2 * 32767

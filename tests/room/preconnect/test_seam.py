@@ -101,8 +101,8 @@ def figures(condition: Condition, overlap: float) -> tuple[list[float], list[flo
     """The errors in ms, those of the level in dB, and how often an audible overlap was not found."""
     errors, steps, missed = [], [], 0
     random = np.random.default_rng(round(1000 * overlap))
-    for number, end in enumerate(np.linspace(3.2, LENGTH - 2.5, 12)):
-        end = round(float(end) * RATE) / RATE
+    for number, moment in enumerate(np.linspace(3.2, LENGTH - 2.5, 12)):
+        end = round(float(moment) * RATE) / RATE
         both = pair(condition, end=end, overlap=overlap, seed=1 + number % 3)
         seam = find_seam(both.recorded, both.live, RATE, expected=clocks(overlap, random))
         samples = round(overlap * RATE)

@@ -80,8 +80,8 @@ class _Studio:
         turns = fastest - slowest + 1
         spectrum[slowest : fastest + 1] = self.random.normal(size=turns) + 1j * self.random.normal(size=turns)
         wave = np.fft.irfft(spectrum, round(seconds * self.sample_rate))
-        wave -= wave.min()
-        return np.asarray(low + (1 - low) * wave / wave.max())
+        wave -= np.min(wave)
+        return np.asarray(low + (1 - low) * wave / np.max(wave))
 
     def add(self, wave: Wave, event: Wave, *, at: float) -> None:
         """Let something happen ``at`` seconds; what reaches over the end is at the beginning."""

@@ -70,7 +70,7 @@ class _FakeStream(STTStream):
         self._words: asyncio.Queue[Transcript | None] = asyncio.Queue()
 
     def push(self, frame: AudioFrame) -> None:
-        if not len(frame.pcm) or -self._stt.level < frame.pcm.min() <= frame.pcm.max() < self._stt.level:
+        if not len(frame.pcm) or -self._stt.level < np.min(frame.pcm) <= np.max(frame.pcm) < self._stt.level:
             return
         count = len(frame.pcm) // self._piece
         pieces = frame.pcm[: count * self._piece].astype(np.float32).reshape(count, self._piece)

@@ -76,7 +76,7 @@ class Evidence:
     @property
     def loudest(self) -> float:
         """The loudest of our blocks."""
-        return max(float(self.ours.max()), 1.0)
+        return max(float(np.max(self.ours)), 1.0)
 
 
 def weigh(ours: Banded, theirs: Banded, begins: NDArray[np.int64], sample_rate: int) -> Evidence:
@@ -114,7 +114,7 @@ def telling(ours: Banded, begins: NDArray[np.int64], sample_rate: int) -> int:
 
 def _floor(floor: tuple[float, float], loudness: Slim) -> float:
     """Root mean square: a floor of its own, or that in parts of the loudest, whichever is more."""
-    return max(floor[0], floor[1] * float(loudness.max()))
+    return max(floor[0], floor[1] * float(np.max(loudness)))
 
 
 def _say(likeness: Slim, least: float, more: float) -> None:
