@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -34,6 +35,8 @@ def schema() -> dict[str, Any]:
     provider["additionalProperties"] = True
     provider["description"] = "One model: the plugin's name, what every model may have, and the plugin's own options."
     for definition in definitions.values():
+        if "description" in definition:  # a docstring, which Python 3.13 and newer dedent themselves
+            definition["description"] = cleandoc(definition["description"])
         definition["properties"] = {key: _property(one) for key, one in definition["properties"].items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -15,6 +15,7 @@ import structlog
 from greenroom.errors import SettingsError
 from greenroom.jobs.ipc import ChildMessage, Frames, Handover, Hello
 from greenroom.jobs.line import Line, Message
+from greenroom.unixsocket import serve
 
 __all__ = ["JOBS_SOCKET", "Listener", "RunDirInUse"]
 
@@ -60,7 +61,7 @@ class Listener:
     async def start(self) -> None:
         """Raises ``SettingsError`` if the directory cannot be used, ``RunDirInUse`` if another daemon does."""
         listening = await asyncio.to_thread(self._open)
-        self._server = await asyncio.get_running_loop().create_unix_server(self._made, sock=listening)
+        self._server = await serve(self._made, listening)
 
     async def take_over(self) -> None:
         """Go where the daemon was that has let go. Raises as ``start``."""

@@ -57,6 +57,7 @@ from greenroom.models.wire import (
 )
 from greenroom.models.work import SHAREABLE
 from greenroom.ops.logs import configure
+from greenroom.unixsocket import serve
 from greenroom.version import __version__
 
 __all__ = ["LINGER", "Host", "main", "threads_for"]
@@ -205,7 +206,7 @@ class Host:
     async def run(self) -> None:
         """Until nobody needs it."""
         self._loop.add_reader(self._control.fileno(), self._readable)
-        server = await self._loop.create_unix_server(lambda: Caller(self, next(self._numbers)), sock=self._listening)
+        server = await serve(lambda: Caller(self, next(self._numbers)), self._listening)
         try:
             await self._over.wait()
         finally:
