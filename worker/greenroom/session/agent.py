@@ -247,16 +247,16 @@ class Agent:
 
 def _taken(cls: type[Agent]) -> str:
     """What is wrong with a class that has something under a name which is not its own to fill. Empty: nothing."""
-    final = [name for name, member in vars(Agent).items() if isinstance(member, property) or _is_final(member)]
+    final = [
+        name
+        for name, member in vars(Agent).items()
+        if isinstance(member, property) or getattr(member, "__final__", False)
+    ]
     for name in (*GIVEN, *final):
         if getattr_static(cls, name, None) is not getattr_static(Agent, name, None):
             instead = f"give it to super().__init__({name}=...)" if name in GIVEN else "choose another name"
             return f"{cls.__module__}.{cls.__qualname__}.{name}: every Agent has {name} already; {instead}"
     return ""
-
-
-def _is_final(member: object) -> bool:
-    return getattr(member, "__final__", False)
 
 
 def _snake_case(name: str) -> str:
