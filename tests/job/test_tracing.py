@@ -206,7 +206,7 @@ async def test_a_collector_that_is_away_holds_nothing_up(monkeypatch: pytest.Mon
             play(trace)
             began = asyncio.get_running_loop().time()
             await trace.aclose("done")
-            assert asyncio.get_running_loop().time() - began < 3.0
+            assert asyncio.get_running_loop().time() - began < 8.0, "the exporter's own patience is 10 s"
     assert "spans lost" in [entry["event"] for entry in logs]
 
 

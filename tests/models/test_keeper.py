@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import numpy as np
 import psutil
 import pytest
 
-from greenroom.audio import AudioFrame
 from greenroom.errors import ProviderError, SettingsError
 from greenroom.models import keeper
 from greenroom.models.keeper import MODELS_SOCKET, ModelHost, wanted
@@ -23,7 +20,7 @@ from greenroom.ops import measures as m
 from greenroom.ops.metrics import Metrics
 from greenroom.settings import ProviderSettings
 from tests.models.conftest import Keeping, Notes, keeping, provider, settings, until
-from tests.models.fakes import DIE, DIE_ONCE, ECHO, NAME, RATE, sound
+from tests.models.fakes import DIE, DIE_ONCE, ECHO, NAME, sound
 
 
 @pytest.fixture(autouse=True)
@@ -196,22 +193,3 @@ def test_what_may_be_shared() -> None:
         ("tts", NAME, False),
         ("turn", NAME, False),
     ]
-
-
-async def test_the_way_through_the_host_costs_little(folder: Path) -> None:
-    """Five seconds of sound there, the words back: what a call waits longer than with a model of its own."""
-    async with keeping(settings("stt"), folder) as kept:
-        ear = kept.build("stt")
-        frame = AudioFrame(sound(ECHO, samples=5 * RATE).pcm, RATE)
-        await ear.recognize(frame)
-        took = await _timed(lambda: ear.recognize(frame), times=50)
-        assert sorted(took)[len(took) // 2] < 0.02, took  # it takes about 1 ms; machines that test are busy
-
-
-async def _timed(ask: Callable[[], Any], *, times: int) -> list[float]:
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        await ask()
-        took.append(time.perf_counter() - began)
-    return took

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -94,16 +93,6 @@ def test_a_rooms_noise_is_no_speech(detector: SmartTurnDetector, say: Say) -> No
     faint = noise(spoken.audio.duration, RATE, level=30).pcm[: len(spoken.audio.pcm)]
     mixed = heard(spoken.text, AudioFrame((spoken.audio.pcm // 2 + faint).astype(np.int16), RATE))
     assert asyncio.run(detector.probability(mixed)) > 0.5
-
-
-def test_the_cost_of_a_judgement(detector: SmartTurnDetector, say: Say) -> None:
-    spoken = turn(say, "What time do you close today?")
-    costs = []
-    for _ in range(8):
-        before = time.process_time()
-        asyncio.run(detector.probability(spoken))
-        costs.append(time.process_time() - before)
-    assert min(costs) < 0.1
 
 
 def test_audio_at_another_rate_is_refused(detector: SmartTurnDetector) -> None:

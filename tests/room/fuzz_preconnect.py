@@ -25,8 +25,9 @@ __all__ = ["SLOW", "attempt"]
 
 RATE = 16_000
 MAX_SECONDS = 4.0
-SLOW = 5.0
-"""Seconds for one attempt; the decoding thread gives up after as many of the processor's."""
+SLOW = 30.0
+"""Seconds of the processor's for one attempt. Most take some hundredths of one: so long takes only what would hardly
+end."""
 TEXTS = (
     "",
     "0",

@@ -60,8 +60,9 @@ __all__ = ["SLOW", "spoiled", "story"]
 
 MESSAGES: Final = 20
 """In one story."""
-SLOW: Final = 2.0
-"""Seconds of the processor's time for one story."""
+SLOW: Final = 20.0
+"""Seconds of the processor's time for one story. Most take some hundredths of one: so long takes only what would hardly
+end."""
 IDS: Final = ("AJ_1", "AJ_2", "AJ_3")
 TEXTS: Final = ("", "AJ_1", "lobby", "x" * 300, "y" * 10_000, "\0", "\x1b[2J", "\u202e", "🎧" * 70, "reception")
 OUTGOING: Final = (SendRegister, SendWorkerStatus, SendJobStatus, SendPing)

@@ -41,7 +41,7 @@ class Heartbeat:
             self.longest = max(self.longest, loop.time() - before - _BEAT)
 
 
-async def longest_block(work: Callable[[], Awaitable[object]], *, limit: float, attempts: int = 3) -> float:
+async def longest_block(work: Callable[[], Awaitable[object]], *, limit: float, attempts: int = 6) -> float:
     """The longest time for which ``work`` kept the loop, in seconds.
 
     A busy machine delays a loop too: the best of several attempts counts, up to the first within the limit.
