@@ -5,7 +5,7 @@ Handlers are plain functions; one that raises is logged and stops nobody else. T
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,7 +181,7 @@ class Hooks:
         """Call ``handler`` at each event of this name; without one, a decorator."""
 
         def register(function: Callable[[Any], object]) -> Callable[[Any], object]:
-            if asyncio.iscoroutinefunction(function):
+            if inspect.iscoroutinefunction(function):
                 raise TypeError(f"the handler of {name!r} is a coroutine function; expected a plain function")
             self._handlers[name].append(function)
             return function
