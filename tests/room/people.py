@@ -142,17 +142,27 @@ class Person:
         return began
 
     def listen(self, *, sample_rate: int = 24_000) -> None:
-        """Keep what every subscribed track sounds like, in pieces of 10 ms with their arrival times."""
+        """Keep what every subscribed track sounds like, in pieces of 10 ms with their arrival times.
 
-        def subscribed(track: rtc.Track) -> None:
+        A track that somebody publishes anew takes the place of the one before: its sound may come by the same line, and
+        who listens to both then hears it twice.
+        """
+        ears: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+        def subscribed(
+            track: rtc.Track, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
+        ) -> None:
             if isinstance(track, rtc.RemoteAudioTrack):
-                self._start(self._hear(track, sample_rate))
+                name = (participant.identity, publication.name)
+                if (before := ears.get(name)) is not None:
+                    before.cancel()
+                ears[name] = self._start(self._hear(track, sample_rate))
 
         self.room.on("track_subscribed", subscribed)
         for participant in self.room.remote_participants.values():
             for publication in participant.track_publications.values():
                 if publication.track is not None:
-                    subscribed(publication.track)
+                    subscribed(publication.track, publication, participant)
 
     def read(self, topic: str) -> None:
         """Keep the text streams on ``topic``."""
@@ -207,10 +217,11 @@ class Person:
         sounds = np.flatnonzero(np.abs(np.concatenate([pcm for _, pcm in self.heard])) > 4 * LOUD)
         return int(np.count_nonzero(np.diff(sounds) > longer_than * 24_000))
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
+    def _start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _hear(self, track: rtc.RemoteAudioTrack, sample_rate: int) -> None:
         loop = asyncio.get_running_loop()

@@ -54,6 +54,7 @@ class Caller:
         self._microphone = Microphone()
         self._agent: rtc.RemoteParticipant | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hearing: asyncio.Task[None] | None = None
         self._lost = ""
 
     async def __aenter__(self) -> Self:
@@ -162,7 +163,10 @@ class Caller:
             and participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
         ):
             self._observe(participant)
-            self._spawn(self._hear(track), name="ear")
+            # An agent that comes back publishes its voice anew, and its sound may come by the line of the track before.
+            if self._hearing is not None:
+                self._hearing.cancel()
+            self._hearing = self._spawn(self._hear(track), name="ear")
 
     async def _hear(self, track: rtc.RemoteAudioTrack) -> None:
         stream = rtc.AudioStream(track, sample_rate=EAR_RATE, num_channels=1, frame_size_ms=FRAME_MS)
@@ -190,7 +194,8 @@ class Caller:
         if ended is not None and final and ended.text.strip():
             self._said(speaker, ended.text.strip())
 
-    def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
