@@ -33,10 +33,13 @@ DEMO := config/demo$(if $(OPENAI_API_KEY)$(OPENAI_BASE_URL),-openai).yaml
 demo: runtime server page ## Talk to an agent in the browser, with nothing but this machine
 	@exec $(BIN)/greenroom dev -c $(DEMO)
 
+# Two processes share the tests (tests/shares.py); PYTEST="-n 0" leaves them to one.
+RUN_TESTS := HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2
+
 .PHONY: test
 test: lint webtest setup ## Check everything: lint, types, layers, unit, real server, real browser
 	$(say) "pytest"
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest $(PYTEST)
+	@$(RUN_TESTS) $(PYTEST)
 
 .PHONY: lint
 lint: tools ## Check style, types and layers
@@ -50,11 +53,11 @@ lint: tools ## Check style, types and layers
 
 .PHONY: unit
 unit: tools ## Run the tests that need neither server, browser nor models
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not e2e and not browser and not models" $(PYTEST)
+	@$(RUN_TESTS) -m "not e2e and not browser and not models" $(PYTEST)
 
 .PHONY: e2e
 e2e: setup ## Run the tests that do
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest -m "e2e or browser or models" $(PYTEST)
+	@$(RUN_TESTS) -m "e2e or browser or models" $(PYTEST)
 
 .PHONY: test-reference
 test-reference: tools ## Run what the vendors' documentation promises of speech: its snippets, and docs/reference.md

@@ -9,6 +9,8 @@ import sys
 import pytest
 from hypothesis import settings
 
+from tests.shares import Shares, holds_calls
+
 settings.register_profile("whole", deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("whole")
 
@@ -21,6 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(kind) for kind in ("e2e", "browser")):
             item.add_marker(pytest.mark.flaky(reruns=1))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: not holds_calls(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Shares:
+    return Shares(config, log)
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:

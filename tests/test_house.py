@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 from greenroom.version import __version__
+from tests.shares import holds_calls
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted([*ROOT.glob("worker/**/*.py"), *ROOT.glob("plugins/**/*.py")])
@@ -103,6 +104,14 @@ def test_locks_hold_every_direct_dependency() -> None:
         names = {re.split(r"[\[<>=;\s]", each)[0].lower() for each in requirements} - {"greenroom"}
         assert names <= pinned, lock
         assert text.count("==") <= text.count("--hash=sha256:"), lock
+
+
+def test_tests_that_hold_calls_are_in_one_share() -> None:
+    quiet = ("tests/room/", "tests/server/", "tests/job/")
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        file = path.relative_to(ROOT).as_posix()
+        if re.search(r"^[^#]*mark\.(e2e|browser)\b", path.read_text(), flags=re.MULTILINE):
+            assert holds_calls(f"{file}::test") or file.startswith(quiet), f"{file}: not in CALLS of tests/shares.py"
 
 
 def test_parent_loads_nothing_that_only_a_job_needs() -> None:
