@@ -153,8 +153,9 @@ def opus(container: str) -> Callable[[Sender], bytes]:
 
 WHOLE = Sender.webm
 USED, REFUSED, MISSING = ("used",), ("refused",), ("missing", "refused")
-PROMISED, ARRIVING, AT_ONCE = 3.5, 10.5, 1.5
-"""How long it is waited for what never comes, for what arrives, and for what is worth nothing, with a margin."""
+PROMISED, ARRIVING, AT_ONCE = 6.0, 16.0, 2.8
+"""How long it is waited for what never comes, for what arrives, and for what is worth nothing: 3, 10 and 1 s, with as
+wide a margin as keeps them apart."""
 WRONG_RATES = ("0", "-1", "abc", "1000000000")
 FAULTS: dict[str, Fault] = {
     "as it should be": Fault(WHOLE, USED, ARRIVING, SPOKEN),
