@@ -96,6 +96,7 @@ class Caller:
         self._client = rtc.Room()
         self._track: rtc.LocalAudioTrack | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ears: dict[str, asyncio.Task[None]] = {}
         self._stalls: list[tuple[float, float]] = []
         self._leaving = False
 
@@ -236,7 +237,10 @@ class Caller:
     ) -> None:
         agent = participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
         if agent and isinstance(track, rtc.RemoteAudioTrack):
-            self._spawn(self._hear(track), name="ear")
+            # Of one that came back the new track's sound may come by the line of the old one: it is heard once.
+            if (before := self._ears.get(participant.identity)) is not None:
+                before.cancel()
+            self._ears[participant.identity] = self._spawn(self._hear(track), name="ear")
 
     async def _hear(self, track: rtc.RemoteAudioTrack) -> None:
         number = next(self._numbers)
@@ -257,7 +261,8 @@ class Caller:
         finally:
             await stream.aclose()
 
-    def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
