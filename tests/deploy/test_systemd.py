@@ -131,9 +131,8 @@ def test_the_command_is_one() -> None:
         assert option in done.stdout
 
 
-def test_the_user_is_made() -> None:
-    root = ["--dry-run", "--root=/nonexistent"]
-    done = checked("systemd-sysusers", *root, FOLDER / "sysusers.conf")
+def test_the_user_is_made(tmp_path: Path) -> None:
+    done = checked("systemd-sysusers", "--dry-run", f"--root={tmp_path}", FOLDER / "sysusers.conf")
     assert (done.returncode, f"Creating user '{one('User')}'" in done.stdout + done.stderr) == (0, True), done.stderr
     assert one("Group") == one("User")
 

@@ -261,7 +261,9 @@ async def test_what_a_job_finds_in_its_process(open_room: Open, tmp_path: Path) 
     await room.until(lambda: report.exists() and report.read_text().endswith("}"))
     facts = ast.literal_eval(report.read_text())
     # The socket that it dialled, and of its event loop: the poll, two sockets to wake it.
-    assert [file.partition(":")[0] for file in facts["files"]] == ["anon_inode", "socket", "socket", "socket"]
+    # libffi keeps its own file open, from 3.5 on, to map what it needs for callbacks.
+    files = [file.partition(":")[0] for file in facts["files"] if "libffi" not in file]
+    assert files == ["anon_inode", "socket", "socket", "socket"]
     assert facts["threads"] == 1
     assert (facts["session"], facts["name"], facts["oom"]) == (True, "greenroom-job", more_killable())
     assert (facts["openblas"], facts["sigterm_ignored"], facts["faulthandler"]) == ("1", False, True)
