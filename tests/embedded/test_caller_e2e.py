@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -21,7 +20,7 @@ RATE = 24_000
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    async with MediaServer() as server, House(server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+    async with MediaServer() as server, House(server) as house:
         yield house
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -95,7 +94,7 @@ async def media_server() -> AsyncIterator[MediaServer]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def house(media_server: MediaServer) -> AsyncIterator[House]:
-    async with House(media_server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+    async with House(media_server) as house:
         yield house
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +164,7 @@ def _words(heard: list[tuple[float, Pcm]]) -> list[Heard]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def house(media_server: MediaServer) -> AsyncIterator[House]:
-    async with House(media_server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+    async with House(media_server) as house:
         yield house
 
 

@@ -26,14 +26,18 @@ PATIENCE = 30.0
 """Far beyond what anything takes on a busy machine; a test that waits so long has failed."""
 
 
+def python_path(place: Path) -> str:
+    """Of processes that are to find the plugins in ``place``, and the tests."""
+    return os.pathsep.join((str(place), str(Path(tests.__file__).parent.parent)))
+
+
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A short path, for sockets; the fake plugins can be found, here and in processes that are started."""
     with TemporaryDirectory(prefix="gr-") as name:
         place = install(Path(name, "plugins"))
-        root = Path(tests.__file__).parent.parent
         monkeypatch.syspath_prepend(str(place))
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(place), str(root))))
+        monkeypatch.setenv("PYTHONPATH", python_path(place))
         yield Path(name)
 
 

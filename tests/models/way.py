@@ -8,9 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import tests
 from greenroom.audio import AudioFrame
-from tests.models.conftest import keeping, settings
+from tests.models.conftest import keeping, python_path, settings
 from tests.models.fakes import ECHO, RATE, install, sound
 
 __all__ = ["SECONDS", "measure_way"]
@@ -23,7 +22,7 @@ async def measure_way(folder: Path) -> float:
     """Seconds from an utterance of ``SECONDS`` to its words, where the model itself takes none; the median."""
     place = install(folder / "plugins")
     sys.path.insert(0, str(place))
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(place), str(Path(tests.__file__).parent.parent)))
+    os.environ["PYTHONPATH"] = python_path(place)
     async with keeping(settings("stt"), folder) as kept:
         ear = kept.build("stt")
         frame = AudioFrame(sound(ECHO, samples=SECONDS * RATE).pcm, RATE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,5 +19,5 @@ async def media_server() -> AsyncIterator[MediaServer]:
 
 @pytest.fixture
 async def house(media_server: MediaServer) -> AsyncIterator[House]:
-    async with House(media_server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+    async with House(media_server) as house:
         yield house

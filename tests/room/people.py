@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -243,11 +244,11 @@ class Person:
 
 
 class House:
-    """One room of one server, and everybody in it: whoever is still there at the end is seen out."""
+    """A room of a server that nobody else uses, and everybody in it: who is still there at the end is seen out."""
 
-    def __init__(self, server: MediaServer, *, room: str) -> None:
+    def __init__(self, server: MediaServer) -> None:
         self.server = server
-        self.room = room
+        self.room = f"room-{uuid.uuid4().hex[:8]}"
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

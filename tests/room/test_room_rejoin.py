@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -28,7 +27,7 @@ RATE = 24_000
 @pytest.fixture
 async def mortal() -> AsyncIterator[House]:
     """A room of a server that nobody else needs."""
-    async with MediaServer() as server, House(server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+    async with MediaServer() as server, House(server) as house:
         yield house
 
 
@@ -219,7 +218,7 @@ async def check_call(house: House, agent: AgentRoom, listener: Listener, *, sinc
 
 async def test_a_server_that_is_shut_down_and_back() -> None:
     for _ in range(10):
-        async with MediaServer() as server, House(server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+        async with MediaServer() as server, House(server) as house:
             if await survive_a_shutdown(house):
                 return
     raise AssertionError("the server never says that it shuts down")

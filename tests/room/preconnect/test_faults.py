@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import uuid
 
 import pytest
 from livekit.protocol import models
@@ -24,7 +23,7 @@ AT_ONCE = 2
 
 
 async def call(server: MediaServer, fault: Fault, gate: asyncio.Semaphore) -> Outcome:
-    async with gate, House(server, room=f"room-{uuid.uuid4().hex[:8]}") as house:
+    async with gate, House(server) as house:
         return await play(house, fault)
 
 
